@@ -1,0 +1,7 @@
+//! Tests of the whole machine: by example, against a model, across crashes and snapshots, and with plants.
+
+mod durability;
+mod examples;
+mod model;
+mod planted;
+mod support;

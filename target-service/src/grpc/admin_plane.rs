@@ -1,0 +1,65 @@
+//! What operators, and the harness, ask of one node. Its calls have a small room of their own, so that a node that is
+//! full of clients still says how it fares.
+
+use std::sync::Arc;
+
+use firedrill_proto::chat::v1::{
+    DigestRequest, DigestResponse, FenceRequest, FenceResponse, StatusRequest, StatusResponse, TransferLeaderRequest,
+    TransferLeaderResponse, admin_server::Admin,
+};
+use tonic::{Request, Response, Status};
+use tracing::{debug_span, info_span};
+
+use super::client_plane::Front;
+use crate::node::ClientApi;
+
+/// Operators' calls in flight.
+const CALLS_MAX: usize = 64;
+
+/// The Admin service of one node.
+#[derive(Clone)]
+pub(crate) struct AdminPlane(Front);
+
+impl AdminPlane {
+    pub(crate) fn new(api: Arc<dyn ClientApi>) -> Self {
+        Self(Front::new(api, CALLS_MAX))
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminPlane {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let span = debug_span!("chat.status", otel.kind = "server");
+        let answer = self.0.call(span, request, |api, request, call| async move {
+            api.status(request, call).await
+        });
+        answer.await
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        let (shard, to) = (request.get_ref().shard, request.get_ref().to);
+        let span = info_span!("chat.transfer_leader", otel.kind = "server", shard, to);
+        let run = |api: Arc<dyn ClientApi>, request, call| async move { api.transfer_leader(request, call).await };
+        self.0.call(span, request, run).await
+    }
+
+    async fn fence(&self, request: Request<FenceRequest>) -> Result<Response<FenceResponse>, Status> {
+        let (shard, sessions) = (request.get_ref().shard, request.get_ref().sessions.len());
+        let span = info_span!("chat.fence", otel.kind = "server", shard, sessions);
+        let answer = self.0.call(span, request, |api, request, call| async move {
+            api.fence(request, call).await
+        });
+        answer.await
+    }
+
+    async fn digest(&self, request: Request<DigestRequest>) -> Result<Response<DigestResponse>, Status> {
+        let span = info_span!("chat.digest", otel.kind = "server", shard = request.get_ref().shard);
+        let answer = self.0.call(span, request, |api, request, call| async move {
+            api.digest(request, call).await
+        });
+        answer.await
+    }
+}

@@ -1,0 +1,92 @@
+//! The back-end plane: what peers say to this node, on a listener of its own.
+
+use std::future::Future;
+
+use firedrill_proto::chat::v1::{
+    DeliverSummary, PeerFrame,
+    replication_server::{Replication, ReplicationServer},
+};
+use tokio::net::TcpListener;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Server, server::TcpIncoming},
+};
+
+use super::peer_transport::{FRAME_BYTES_MAX, NODE_HEADER, PeerOptions, PeerSink, PeerTransport, WINDOW_BYTES};
+
+/// Streams that one peer may hold open at once: its own, and a few that are about to be given up.
+const STREAMS_MAX: u32 = 8;
+
+/// Serves the back-end plane on `listener` until `shutdown` completes and the peers' streams have ended.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_peers<S: PeerSink>(
+    listener: TcpListener,
+    transport: PeerTransport,
+    options: PeerOptions,
+    sink: S,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let plane = ReplicationServer::new(PeerPlane { transport, sink }).max_decoding_message_size(FRAME_BYTES_MAX);
+    Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_keepalive_interval(Some(options.keepalive_interval))
+        .http2_keepalive_timeout(Some(options.keepalive_timeout))
+        .add_service(plane)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown)
+        .await
+}
+
+/// Hands the frames of peers to the node.
+#[derive(Clone, Debug)]
+struct PeerPlane<S> {
+    transport: PeerTransport,
+    sink: S,
+}
+
+impl<S: PeerSink> PeerPlane<S> {
+    fn check(&self, from: u64, frame: &PeerFrame) -> Result<(), Status> {
+        let node = self.transport.node();
+        if frame.from != from {
+            let said = frame.from;
+            return Err(Status::invalid_argument(format!(
+                "a frame from node {said} on the stream of node {from}: one stream carries one node's messages"
+            )));
+        }
+        if frame.to != node {
+            let to = frame.to;
+            return Err(Status::invalid_argument(format!(
+                "a frame to node {to} reached node {node}: correct the peer addresses of node {from}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl<S: PeerSink> Replication for PeerPlane<S> {
+    async fn deliver(&self, request: Request<Streaming<PeerFrame>>) -> Result<Response<DeliverSummary>, Status> {
+        let header = request.metadata().get(NODE_HEADER);
+        let from = header
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .ok_or_else(|| {
+                Status::invalid_argument(format!("the header {NODE_HEADER} must hold the sender's node id"))
+            })?;
+        let unknown = || Status::permission_denied(format!("node {from} is no peer of node {}", self.transport.node()));
+        let incoming = self.transport.incoming(from).ok_or_else(unknown)?;
+        let mut stream = request.into_inner();
+        let mut frames = 0;
+        while let Some(frame) = stream.message().await? {
+            if !incoming.is_newest() {
+                return Err(Status::aborted("a newer stream of this node took over"));
+            }
+            self.check(from, &frame)?;
+            frames += 1;
+            self.sink.deliver(from, frame.messages);
+        }
+        Ok(Response::new(DeliverSummary { frames }))
+    }
+}

@@ -1,0 +1,302 @@
+//! What waits to be sent to one peer: bounded in messages and bytes, the oldest dropped first.
+//!
+//! A cut can last for hours, and what was said at its start is of no use at its end: a consensus message is worth
+//! something for about an election timeout. So the queue keeps the newest, and a new connection starts with only a
+//! handful of them. Whatever is dropped here, consensus repeats.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use firedrill_proto::chat::v1::{PeerFrame, PeerMessage};
+use prost::Message as _;
+use tokio_stream::Stream;
+
+/// Messages that may wait for one peer.
+pub(crate) const MESSAGES_MAX: usize = 1024;
+/// Bytes that may wait for one peer. A single message may be larger if it waits alone: a snapshot is one message.
+pub(crate) const BYTES_MAX: usize = 4 << 20;
+/// Messages that a new connection starts with.
+const FRESH_MESSAGES_MAX: usize = 64;
+/// Messages of one frame.
+const FRAME_MESSAGES_MAX: usize = 256;
+/// Bytes of one frame, unless its first message alone is larger.
+const FRAME_BYTES_MAX: usize = 512 << 10;
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<(usize, PeerMessage)>,
+    bytes: usize,
+    dropped: u64,
+    sent: u64,
+    waker: Option<Waker>,
+    /// Only the newest stream may take: an older one that still lives has ended.
+    generation: u64,
+    /// Nothing is accepted any more, and a stream ends once it has taken the rest.
+    closed: bool,
+}
+
+impl State {
+    fn pop(&mut self) -> Option<(usize, PeerMessage)> {
+        let (size, message) = self.waiting.pop_front()?;
+        self.bytes -= size;
+        Some((size, message))
+    }
+
+    fn drop_oldest_while(&mut self, too_much: impl Fn(&Self) -> bool) {
+        while too_much(self) && self.pop().is_some() {
+            self.dropped += 1;
+        }
+    }
+}
+
+/// The queue of one peer. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerQueue {
+    state: Arc<Mutex<State>>,
+}
+
+impl PeerQueue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every critical section leaves the state whole, so a poisoned lock still guards a good one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds `messages`, dropping the oldest of all while over the bounds. Never waits.
+    pub(crate) fn push(&self, messages: Vec<PeerMessage>) {
+        let waker = {
+            let mut state = self.state();
+            if state.closed {
+                state.dropped += messages.len() as u64;
+                return;
+            }
+            for message in messages {
+                let size = message.encoded_len();
+                state.drop_oldest_while(|state| {
+                    state.waiting.len() >= MESSAGES_MAX || (!state.waiting.is_empty() && state.bytes + size > BYTES_MAX)
+                });
+                state.bytes += size;
+                state.waiting.push_back((size, message));
+            }
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Starts the stream of a new connection: all but the newest messages are dropped, and earlier streams end.
+    pub(crate) fn frames(&self, from: u64, to: u64) -> Frames {
+        let mut state = self.state();
+        state.drop_oldest_while(|state| state.waiting.len() > FRESH_MESSAGES_MAX);
+        state.generation += 1;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+        Frames {
+            generation: state.generation,
+            queue: self.clone(),
+            from,
+            to,
+        }
+    }
+
+    /// Accepts nothing more; the stream ends once what waits was taken.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether [`PeerQueue::close`] was called.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Messages dropped and messages handed to a connection, since the start.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.dropped, state.sent)
+    }
+}
+
+/// The frames of one connection, as long as it is the newest.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    queue: PeerQueue,
+    generation: u64,
+    from: u64,
+    to: u64,
+}
+
+impl Stream for Frames {
+    type Item = PeerFrame;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PeerFrame>> {
+        let mut state = self.queue.state();
+        if state.generation != self.generation {
+            return Poll::Ready(None);
+        }
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        while let Some((size, _)) = state.waiting.front() {
+            let full = messages.len() >= FRAME_MESSAGES_MAX || bytes + size > FRAME_BYTES_MAX;
+            if full && !messages.is_empty() {
+                break;
+            }
+            if let Some((size, message)) = state.pop() {
+                bytes += size;
+                messages.push(message);
+            }
+        }
+        if messages.is_empty() {
+            if state.closed {
+                return Poll::Ready(None);
+            }
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        state.sent += messages.len() as u64;
+        Poll::Ready(Some(PeerFrame {
+            from: self.from,
+            to: self.to,
+            messages,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firedrill_proto::chat::v1::{OutboxAck, OutboxBatch, OutboxItem, peer_message::Message};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(number: u64, body: usize) -> PeerMessage {
+        let item = OutboxItem {
+            outbox_sequence: number,
+            body: vec![0; body].into(),
+            ..OutboxItem::default()
+        };
+        PeerMessage {
+            shard: 0,
+            message: Some(Message::Outbox(OutboxBatch {
+                items: vec![item],
+                ..OutboxBatch::default()
+            })),
+        }
+    }
+
+    fn number(message: &PeerMessage) -> u64 {
+        match &message.message {
+            Some(Message::Outbox(batch)) => batch.items[0].outbox_sequence,
+            other => panic!("not one of ours: {other:?}"),
+        }
+    }
+
+    fn take(frames: &mut Frames) -> Option<Option<PeerFrame>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(frames).poll_next(&mut cx) {
+            Poll::Ready(frame) => Some(frame),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_new_connection_ends_the_older_stream_and_starts_with_the_newest() {
+        let queue = PeerQueue::default();
+        let mut first = queue.frames(1, 2);
+        queue.push((0..200).map(|n| message(n, 0)).collect());
+        let mut second = queue.frames(1, 2);
+        assert_eq!(take(&mut first), Some(None));
+        let frame = take(&mut second).flatten().expect("a frame");
+        assert_eq!((frame.from, frame.to), (1, 2));
+        let numbers: Vec<_> = frame.messages.iter().map(number).collect();
+        assert_eq!(numbers, (136..200).collect::<Vec<_>>());
+        assert_eq!(queue.counts(), (136, 64));
+        assert_eq!(take(&mut second), None);
+    }
+
+    #[test]
+    fn a_message_larger_than_the_bound_goes_alone() {
+        let queue = PeerQueue::default();
+        let mut frames = queue.frames(1, 2);
+        queue.push(vec![message(1, 10), message(2, BYTES_MAX + 1)]);
+        let frame = take(&mut frames).flatten().expect("a frame");
+        assert_eq!(frame.messages.iter().map(number).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn a_closed_queue_gives_the_rest_and_ends() {
+        let queue = PeerQueue::default();
+        let mut frames = queue.frames(1, 2);
+        queue.push(vec![message(1, 0)]);
+        queue.close();
+        queue.push(vec![message(2, 0)]);
+        assert_eq!(take(&mut frames).flatten().expect("a frame").messages.len(), 1);
+        assert_eq!(take(&mut frames), Some(None));
+        assert_eq!(queue.counts(), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_push_wakes_a_waiting_stream() {
+        use tokio_stream::StreamExt as _;
+        let queue = PeerQueue::default();
+        let mut frames = queue.frames(1, 2);
+        let (frame, ()) = tokio::join!(frames.next(), async {
+            tokio::task::yield_now().await;
+            let ack = Message::OutboxAck(OutboxAck::default());
+            queue.push(vec![PeerMessage {
+                shard: 3,
+                message: Some(ack),
+            }]);
+        });
+        assert_eq!(frame.expect("a frame").messages[0].shard, 3);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn bounded_ordered_and_counted(
+            steps in proptest::collection::vec(
+                prop_oneof![
+                    (1_usize..600, 0_usize..20_000).prop_map(Some),
+                    Just(None),
+                ],
+                1..30,
+            ),
+        ) {
+            let queue = PeerQueue::default();
+            let mut frames = queue.frames(1, 2);
+            let (mut pushed, mut last, mut taken) = (0_u64, 0_u64, 0_u64);
+            for step in steps {
+                if let Some((count, body)) = step {
+                    let batch = (0..count).map(|_| { pushed += 1; message(pushed, body) }).collect();
+                    queue.push(batch);
+                    let state = queue.state();
+                    prop_assert!(state.waiting.len() <= MESSAGES_MAX);
+                    prop_assert!(state.bytes <= BYTES_MAX);
+                    prop_assert_eq!(state.bytes, state.waiting.iter().map(|(size, _)| size).sum::<usize>());
+                } else if let Some(frame) = take(&mut frames).flatten() {
+                    for message in &frame.messages {
+                        prop_assert!(number(message) > last);
+                        last = number(message);
+                        taken += 1;
+                    }
+                }
+            }
+            let (dropped, sent) = queue.counts();
+            prop_assert_eq!(sent, taken);
+            prop_assert_eq!(pushed, dropped + sent + queue.state().waiting.len() as u64);
+            // The newest message is never the one that was dropped.
+            let newest = queue.state().waiting.back().map_or(last, |(_, message)| number(message));
+            prop_assert_eq!(newest, pushed);
+        }
+    }
+}

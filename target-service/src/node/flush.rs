@@ -1,0 +1,190 @@
+//! One round of a turn: what all replicas want persisted goes into the log together and is synced once; only then are
+//! promises sent, and what is committed is applied and answered.
+
+use std::time::Duration;
+
+use firedrill_proto::chat::v1::{LogEntry, PeerMessage};
+
+use super::run::{Node, NodeError};
+use crate::{
+    chat::Committed,
+    consensus::{Effects, LateEffects},
+    storage::log::WriteBatch,
+};
+
+impl Node {
+    /// Carries out one round. Returns whether another one is needed.
+    pub(super) fn flush(&mut self) -> Result<bool, NodeError> {
+        let me = self.net.me();
+        for PeerMessage { shard, message } in self.net.take_local() {
+            self.peer_message(me, PeerMessage { shard, message })?;
+        }
+        for shard in self.shards.values_mut() {
+            shard.ask_reads();
+        }
+        let mut rounds = Vec::new();
+        for (&id, shard) in self.shards.iter_mut().filter(|(_, shard)| shard.replica.has_ready()) {
+            let effects = shard
+                .replica
+                .ready()
+                .map_err(|source| NodeError::Replica { shard: id, source })?;
+            rounds.push((id, effects));
+        }
+        self.persist(&mut rounds)?;
+        let mut settled = Vec::with_capacity(rounds.len());
+        let mut unsynced = WriteBatch::default();
+        for (id, effects) in rounds {
+            let Some(shard) = self.shards.get_mut(&id) else {
+                continue;
+            };
+            self.net.send_raft(id, effects.promises);
+            let late = shard
+                .replica
+                .persisted()
+                .map_err(|source| NodeError::Replica { shard: id, source })?;
+            let LateEffects {
+                messages,
+                hard_state,
+                committed,
+            } = late;
+            self.net.send_raft(id, messages);
+            if let Some(state) = hard_state {
+                unsynced.hard_state(id, state);
+            }
+            for read in effects.reads {
+                shard.confirmed(read);
+            }
+            let mut entries = effects.committed;
+            entries.extend(committed);
+            settled.push((id, entries));
+        }
+        // Promises don't wait for anything else.
+        self.net.flush(&*self.transport);
+        self.log.append(unsynced)?;
+        let now = self.clock.now();
+        for (id, entries) in settled {
+            self.settle(id, entries, now)?;
+        }
+        self.net.flush(&*self.transport);
+        let more = |shard: &super::shard::Shard| shard.replica.has_ready() || shard.wants_read();
+        Ok(self.net.has_local() || self.shards.values().any(more))
+    }
+
+    /// Writes what is to be persisted; a leader's messages go out meanwhile.
+    fn persist(&mut self, rounds: &mut [(u32, Effects)]) -> Result<(), NodeError> {
+        let mut batch = WriteBatch::default();
+        let mut must_sync = false;
+        for (id, effects) in rounds {
+            self.net.send_raft(*id, std::mem::take(&mut effects.messages));
+            if let Some(snapshot) = effects.snapshot.take() {
+                let (index, term) = (snapshot.index, snapshot.term);
+                if let Some(shard) = self.shards.get_mut(id) {
+                    tracing::info!(shard = *id, index, bytes = snapshot.data.len(), "takes over a snapshot");
+                    let installed = shard.machine.install(index, term, &snapshot.data);
+                    installed.map_err(|source| NodeError::Chat { shard: *id, source })?;
+                    shard.checkpointed = index;
+                }
+                batch.snapshot(*id, index, term, snapshot.conf_state.unwrap_or_default());
+            }
+            batch.entries(*id, std::mem::take(&mut effects.entries));
+            if let Some(state) = effects.hard_state.take() {
+                batch.hard_state(*id, state);
+            }
+            must_sync |= effects.must_sync;
+        }
+        self.net.flush(&*self.transport);
+        self.log.append(batch)?;
+        if must_sync {
+            let before = self.clock.now();
+            self.sync()?;
+            self.sync_times.record(self.clock.now().saturating_sub(before));
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), NodeError> {
+        #[cfg(feature = "plants")]
+        if super::plants::never_syncs(self.config.plant) {
+            return Ok(());
+        }
+        Ok(self.log.sync()?)
+    }
+
+    /// Applies what is committed, answers who waits for it, and passes on what follows.
+    fn settle(&mut self, id: u32, entries: Vec<LogEntry>, now: Duration) -> Result<(), NodeError> {
+        let chat = |source| NodeError::Chat { shard: id, source };
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return Ok(());
+        };
+        let mut outboxes = Default::default();
+        if !entries.is_empty() {
+            let mut committed = Vec::with_capacity(entries.len());
+            let mut members = None;
+            for entry in entries {
+                let changed = shard.replica.apply_membership(&entry);
+                let changed = changed.map_err(|source| NodeError::Replica { shard: id, source })?;
+                if let Some(observer) = &self.observer {
+                    observer.applied(self.config.node, id, entry.index, entry.term, &entry.data);
+                }
+                committed.push(match changed {
+                    Some(changed) => {
+                        members = Some(changed);
+                        Committed::empty(entry.index, entry.term)
+                    }
+                    None => Committed::decode(entry.index, entry.term, &entry.data).map_err(chat)?,
+                });
+            }
+            if let Some(members) = members {
+                let mut batch = WriteBatch::default();
+                batch.conf_state(id, members);
+                self.log.append(batch)?;
+            }
+            let mut applied = shard.machine.apply(&committed).map_err(chat)?;
+            outboxes = std::mem::take(&mut applied.outboxes);
+            shard.after_apply(applied, &mut self.net, now).map_err(chat)?;
+        }
+        let (index, term) = shard.machine.applied();
+        shard.replica.applied(index);
+        shard.serve_reads(now).map_err(chat)?;
+        if shard.replica.wants_snapshot() {
+            let data = shard.machine.snapshot().map_err(chat)?;
+            tracing::info!(shard = id, index, bytes = data.len(), "offers a snapshot");
+            shard.replica.offer_snapshot(index, term, data);
+        }
+        let changed = shard.observe(now).map_err(chat)?;
+        if let (true, Some(term), Some(observer)) = (changed, shard.led, &self.observer) {
+            observer.leads(self.config.node, id, term);
+        }
+        if shard.led.is_some() {
+            if changed {
+                // What earlier leaders left in the outboxes goes on from here.
+                let left = shard.machine.outbox_shards().map_err(chat)?;
+                outboxes.extend(left.iter().map(|outbox| outbox.to_shard));
+            }
+            self.pump(id, outboxes, now)?;
+        }
+        let due = self
+            .shards
+            .get(&id)
+            .is_some_and(|shard| index >= shard.checkpointed + self.config.retention.checkpoint_every);
+        if due {
+            self.checkpoint(id, self.config.retention.keep_behind)?;
+        }
+        Ok(())
+    }
+
+    fn pump(&mut self, id: u32, outboxes: std::collections::BTreeSet<u32>, now: Duration) -> Result<(), NodeError> {
+        if outboxes.is_empty() {
+            return Ok(());
+        }
+        let leaders = self.leaders();
+        let known = Self::known(&self.routes, leaders);
+        if let Some(shard) = self.shards.get_mut(&id) {
+            for to in outboxes {
+                let pumped = shard.outbox.pump(to, &shard.machine, &known, &mut self.net, now);
+                pumped.map_err(|source| NodeError::Chat { shard: id, source })?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! How the world talks to a node's loop.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use firedrill_proto::chat::v1::{
+    AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
+    HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage, RoutesRequest,
+    RoutesResponse, SendRequest, SendResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse,
+    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    api::{Answer, Call, ClientApi, Reason, Refusal, Subscription},
+    config::NodeConfig,
+    inbox::{FromPeer, Inbox, Queued, Reply, Request},
+};
+use crate::env::Clock;
+
+/// When to come back to a node whose queue is full: the time it takes to empty one, give or take.
+const RETRY_FULL: Duration = Duration::from_millis(200);
+
+/// A node, from outside its loop. Cheap to clone; works from any thread.
+#[derive(Clone, Debug)]
+pub struct NodeHandle {
+    calls: mpsc::Sender<Queued>,
+    peers: mpsc::Sender<FromPeer>,
+    stop: mpsc::Sender<oneshot::Sender<()>>,
+    clock: Clock,
+    refused: Arc<AtomicU64>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The two ends of a node's queues: the handle for the fronts and the transport, the inbox for [`super::run`].
+/// `clock` is the one given to `run`.
+#[must_use]
+pub fn channel(config: &NodeConfig, clock: Clock) -> (NodeHandle, Inbox) {
+    let (calls, calls_in) = mpsc::channel(config.bounds.inbox);
+    let (peers, peers_in) = mpsc::channel(config.bounds.peer_inbox);
+    let (stop, stop_in) = mpsc::channel(1);
+    let refused = Arc::new(AtomicU64::new(0));
+    let handle = NodeHandle {
+        calls,
+        peers,
+        stop,
+        clock,
+        refused: refused.clone(),
+        dropped: Arc::default(),
+    };
+    let inbox = Inbox {
+        calls: calls_in,
+        calls_max: config.bounds.inbox,
+        peers: peers_in,
+        stop: stop_in,
+        refused,
+    };
+    (handle, inbox)
+}
+
+impl NodeHandle {
+    /// Hands over what `from` sent, in its order. Never waits: a full queue drops all of it.
+    pub fn deliver(&self, from: u64, messages: Vec<PeerMessage>) {
+        if !messages.is_empty() && self.peers.try_send(FromPeer::Messages { from, messages }).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that `peer` is surely gone: a connection from or to it was closed or reset, and a fresh one was refused.
+    pub fn peer_reset(&self, peer: u64) {
+        if self.peers.try_send(FromPeer::Reset { peer }).is_err() {
+            // Timers notice too, only later.
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Stops the node gracefully: it hands its leaderships over, says goodbye, makes its state durable and ends.
+    /// Returns when it has.
+    pub async fn stop(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.stop.send(done).await.is_ok() {
+            // An error means that the loop has ended, which is what was asked for.
+            let _ = ended.await;
+        }
+    }
+
+    /// Whether the node's loop still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.calls.is_closed()
+    }
+
+    /// Batches of peer messages that were dropped because the loop was behind.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    async fn ask<T>(&self, call: Call, request: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        let queued = Queued {
+            request: request(reply),
+            deadline: call.timeout.map(|timeout| self.clock.now() + timeout),
+            span: tracing::Span::current(),
+        };
+        match self.calls.try_send(queued) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(Refusal::new(Reason::Overloaded, "the node's queue of calls is full").after(RETRY_FULL));
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Err(Refusal::new(Reason::NotLeader, "the node is stopping"));
+            }
+        }
+        let gone = || Refusal::new(Reason::Maybe, "the node ended before it answered");
+        let Some(timeout) = call.timeout else {
+            return answer.await.unwrap_or_else(|_| Err(gone()));
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or_else(|_| Err(gone())),
+            () = self.clock.sleep(timeout) => Err(Refusal::new(
+                Reason::Maybe,
+                format!("no outcome within {timeout:?}"),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl ClientApi for NodeHandle {
+    async fn sign_up(&self, request: SignUpRequest, call: Call) -> Answer<SignUpResponse> {
+        self.ask(call, |reply| Request::SignUp(request, reply)).await
+    }
+
+    async fn open_session(&self, request: OpenSessionRequest, call: Call) -> Answer<OpenSessionResponse> {
+        self.ask(call, |reply| Request::OpenSession(request, reply)).await
+    }
+
+    async fn send(&self, request: SendRequest, mut call: Call) -> Answer<SendResponse> {
+        if request.timeout_ms > 0 {
+            let asked = Duration::from_millis(u64::from(request.timeout_ms));
+            call.timeout = Some(call.timeout.map_or(asked, |timeout| timeout.min(asked)));
+        }
+        self.ask(call, |reply| Request::Send(request, reply)).await
+    }
+
+    async fn subscribe(&self, request: SubscribeRequest, call: Call) -> Answer<Subscription> {
+        self.ask(call, |reply| Request::Subscribe(request, reply)).await
+    }
+
+    async fn acknowledge(&self, request: AcknowledgeRequest, call: Call) -> Answer<AcknowledgeResponse> {
+        self.ask(call, |reply| Request::Acknowledge(request, reply)).await
+    }
+
+    async fn history(&self, request: HistoryRequest, call: Call) -> Answer<HistoryResponse> {
+        self.ask(call, |reply| Request::History(request, reply)).await
+    }
+
+    async fn routes(&self, _: RoutesRequest, call: Call) -> Answer<RoutesResponse> {
+        self.ask(call, Request::Routes).await
+    }
+
+    async fn status(&self, _: StatusRequest, call: Call) -> Answer<StatusResponse> {
+        self.ask(call, Request::Status).await
+    }
+
+    async fn transfer_leader(&self, request: TransferLeaderRequest, call: Call) -> Answer<TransferLeaderResponse> {
+        self.ask(call, |reply| Request::TransferLeader(request, reply)).await
+    }
+
+    async fn fence(&self, request: FenceRequest, call: Call) -> Answer<FenceResponse> {
+        self.ask(call, |reply| Request::Fence(request, reply)).await
+    }
+
+    async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse> {
+        self.ask(call, |reply| Request::Digest(request, reply)).await
+    }
+}

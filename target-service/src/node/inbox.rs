@@ -1,0 +1,61 @@
+//! The queues into a node's loop. All are bounded, and none makes anybody wait: what doesn't fit is refused, or, between
+//! peers, dropped.
+
+use std::time::Duration;
+
+use firedrill_proto::chat::v1::{
+    AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
+    HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage, RoutesResponse, SendRequest,
+    SendResponse, SignUpRequest, SignUpResponse, StatusResponse, SubscribeRequest, TransferLeaderRequest,
+    TransferLeaderResponse,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::{Answer, Subscription};
+
+/// Where an answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Answer<T>>;
+
+/// One call, and where its answer goes.
+#[derive(Debug)]
+pub(crate) enum Request {
+    SignUp(SignUpRequest, Reply<SignUpResponse>),
+    OpenSession(OpenSessionRequest, Reply<OpenSessionResponse>),
+    Send(SendRequest, Reply<SendResponse>),
+    Subscribe(SubscribeRequest, Reply<Subscription>),
+    Acknowledge(AcknowledgeRequest, Reply<AcknowledgeResponse>),
+    History(HistoryRequest, Reply<HistoryResponse>),
+    Routes(Reply<RoutesResponse>),
+    Status(Reply<StatusResponse>),
+    TransferLeader(TransferLeaderRequest, Reply<TransferLeaderResponse>),
+    Fence(FenceRequest, Reply<FenceResponse>),
+    Digest(DigestRequest, Reply<DigestResponse>),
+}
+
+/// A call in the queue.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) request: Request,
+    /// When its caller stops waiting, on the node's clock.
+    pub(crate) deadline: Option<Duration>,
+    /// The caller's span: what the node does for it is told there.
+    pub(crate) span: tracing::Span,
+}
+
+/// What a peer, or the transport to it, said.
+#[derive(Debug)]
+pub(crate) enum FromPeer {
+    Messages { from: u64, messages: Vec<PeerMessage> },
+    Reset { peer: u64 },
+}
+
+/// The receiving end of a node's queues: given to [`super::run`], once.
+#[derive(Debug)]
+pub struct Inbox {
+    pub(crate) calls: mpsc::Receiver<Queued>,
+    pub(crate) calls_max: usize,
+    pub(crate) peers: mpsc::Receiver<FromPeer>,
+    pub(crate) stop: mpsc::Receiver<oneshot::Sender<()>>,
+    /// Calls refused before they reached the loop.
+    pub(crate) refused: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}

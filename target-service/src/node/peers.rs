@@ -1,0 +1,123 @@
+//! What peers say: told to the replica, the outbox or the plan for a new leader that it concerns.
+
+use firedrill_proto::chat::v1::{Goodbye, OutboxAck, OutboxBatch, PeerMessage, RaftMessage, peer_message::Message};
+
+use super::{
+    failover::View,
+    inbox::FromPeer,
+    run::{Node, NodeError},
+};
+use crate::consensus::Malformed;
+
+impl Node {
+    pub(super) fn hear(&mut self, message: FromPeer) -> Result<(), NodeError> {
+        match message {
+            FromPeer::Messages { from, messages } if self.config.others().any(|peer| peer == from) => {
+                for message in messages {
+                    self.peer_message(from, message)?;
+                }
+            }
+            FromPeer::Messages { from, .. } => {
+                self.malformed(
+                    from,
+                    &Malformed {
+                        what: "sender",
+                        value: format!("{from} is no node of this cluster"),
+                    },
+                );
+            }
+            FromPeer::Reset { peer } => {
+                tracing::info!(peer, "peer gone");
+                let now = self.clock.now();
+                for shard in self.shards.values_mut() {
+                    let (voters, view) = (shard.replica.voters(), View::of(&shard.replica));
+                    let who = (self.config.node, peer, 0);
+                    shard.failover.arm(who, &voters, view, &self.config.timing, now);
+                    shard.replica.unreachable(peer);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what a peer, or this node itself, said.
+    pub(super) fn peer_message(&mut self, from: u64, message: PeerMessage) -> Result<(), NodeError> {
+        match message.message {
+            Some(Message::Raft(raft)) => self.raft_message(from, message.shard, raft),
+            Some(Message::Outbox(batch)) => return self.outbox_batch(from, message.shard, batch),
+            Some(Message::OutboxAck(ack)) => return self.outbox_ack(message.shard, ack),
+            Some(Message::Goodbye(goodbye)) => self.goodbye(from, message.shard, goodbye),
+            None => self.malformed(
+                from,
+                &Malformed {
+                    what: "message",
+                    value: "of a kind that this version doesn't know".to_owned(),
+                },
+            ),
+        }
+        Ok(())
+    }
+
+    fn raft_message(&mut self, from: u64, shard: u32, message: RaftMessage) {
+        let stepped = match self.shards.get_mut(&shard) {
+            Some(shard) => shard.replica.step(from, message),
+            None => Err(Malformed {
+                what: "shard",
+                value: format!("{shard} is not held here"),
+            }),
+        };
+        if let Err(malformed) = stepped {
+            self.malformed(from, &malformed);
+        }
+    }
+
+    fn outbox_batch(&mut self, from: u64, shard: u32, batch: OutboxBatch) -> Result<(), NodeError> {
+        let Some(held) = self.shards.get_mut(&shard).filter(|shard| shard.led.is_some()) else {
+            // Not the leader, or not yet told: the sender repeats it, elsewhere too.
+            return Ok(());
+        };
+        if held.pending.len() >= 2 * self.config.bounds.proposals_per_shard {
+            return Ok(());
+        }
+        let make = |command| Self::command(&mut self.ticket, self.config.node, &self.clock, command);
+        let taken = held.take_in(from, batch, make, &mut self.net);
+        taken.map_err(|source| NodeError::Chat { shard, source })
+    }
+
+    fn outbox_ack(&mut self, shard: u32, ack: OutboxAck) -> Result<(), NodeError> {
+        let now = self.clock.now();
+        let leaders = self.leaders();
+        let Some(held) = self.shards.get_mut(&shard).filter(|shard| shard.led.is_some()) else {
+            return Ok(());
+        };
+        held.outbox.acknowledged(ack, now);
+        let known = Self::known(&self.routes, leaders);
+        let pumped = held
+            .outbox
+            .pump(ack.to_shard, &held.machine, &known, &mut self.net, now);
+        pumped.map_err(|source| NodeError::Chat { shard, source })
+    }
+
+    fn goodbye(&mut self, from: u64, shard: u32, goodbye: Goodbye) {
+        let now = self.clock.now();
+        if let Some(held) = self.shards.get_mut(&shard)
+            && held.replica.term() == goodbye.term
+        {
+            let (voters, view) = (held.replica.voters(), View::of(&held.replica));
+            let who = (self.config.node, from, goodbye.successor);
+            held.failover.arm(who, &voters, view, &self.config.timing, now);
+        }
+    }
+
+    /// Counts what a peer can't have meant, and tells of it without flooding the log.
+    fn malformed(&mut self, from: u64, malformed: &Malformed) {
+        self.malformed += 1;
+        if self.malformed.is_power_of_two() {
+            tracing::warn!(
+                from,
+                total = self.malformed,
+                "ignored an impossible message: {malformed}"
+            );
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Deliberately wrong behaviour of the node itself. Compiled only with the feature `plants`.
+
+use firedrill_proto::chat::v1::SendResponse;
+
+use super::{config::Plant, run::Node, waiting::Waiting};
+use crate::chat::{self, Machine};
+
+/// Hands the state machine's plants on to it.
+pub(super) fn planted(mut machine: Machine, plant: Option<Plant>) -> Machine {
+    let known = plant.and_then(|plant| plant.as_str().parse::<chat::Plant>().ok());
+    machine.set_plant(known);
+    machine
+}
+
+/// `ack-before-durable` and `forget-after-power-loss`: the log stays in memory. It is the loop that doesn't sync,
+/// rather than a disk that lies: the log would find out about the lie, and refuse to start. Not even writing it lets the
+/// death of a process do what a power loss does.
+pub(super) fn never_syncs(plant: Option<Plant>) -> bool {
+    matches!(plant, Some(Plant::AckBeforeDurable | Plant::ForgetAfterPowerLoss))
+}
+
+impl Node {
+    /// `ack-before-durable`: answers a send before it is proposed, with the position that it will probably have.
+    pub(super) fn answer_early(&mut self, shard: u32, conversation: u64, waiting: Waiting) -> Waiting {
+        if self.config.plant != Some(Plant::AckBeforeDurable) {
+            return waiting;
+        }
+        let (Some(shard), Waiting::Send(to)) = (self.shards.get_mut(&shard), waiting) else {
+            return Waiting::Nobody;
+        };
+        let stored = shard
+            .machine
+            .history(conversation, u64::MAX, 0)
+            .map_or(0, |history| history.last_position);
+        let predicted = shard.predicted.entry(conversation).or_default();
+        *predicted = stored.max(*predicted) + 1;
+        drop(to.send(Ok(SendResponse {
+            conversation,
+            position: *predicted,
+            repeated: false,
+        })));
+        Waiting::Nobody
+    }
+}

@@ -1,0 +1,377 @@
+//! The loop: hear, decide, make durable, tell.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use firedrill_proto::chat::v1::{Command, Goodbye, command, peer_message::Message};
+use tokio::sync::oneshot;
+
+use super::{
+    config::{ConfigError, NodeConfig},
+    failover::View,
+    inbox::Inbox,
+    meters::{Histogram, TokenBucket},
+    net::Net,
+    outbox::Directory,
+    recover,
+    routes::Routes,
+    shard::{ReadWait, Shard},
+};
+use crate::{
+    chat::ChatError,
+    consensus::ReplicaError,
+    env::{Clock, Disk, Transport},
+    storage::{StorageError, log::Log},
+};
+
+/// Peer batches and calls that one turn takes in, so that what it makes durable at once stays bounded.
+const PEER_BATCHES_MAX: usize = 512;
+const CALLS_MAX: usize = 1024;
+
+/// Ticks that are made up for at once after the loop was held up. A node that was frozen for long must hear its peers
+/// before it judges them.
+const LATE_TICKS_MAX: u32 = 5;
+
+/// Ticks between looks at which devices' heartbeats are due: those of one look share a confirmed read.
+const BEATS_TICKS: u64 = 5;
+
+/// Ticks between looks at what needs no hurry.
+const CHORES_TICKS: u64 = 64;
+
+/// Log segments above which a quiet shard is made to let go of its own.
+const SEGMENTS_MAX: usize = 8;
+
+/// Why a node ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The configuration can't work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The disk failed or is corrupt. What is durable is unknown: the process must end.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A state machine failed.
+    #[error("shard {shard}: {source}")]
+    Chat {
+        /// Which.
+        shard: u32,
+        /// How.
+        source: ChatError,
+    },
+    /// Consensus can't go on.
+    #[error("shard {shard}: {source}")]
+    Replica {
+        /// Which.
+        shard: u32,
+        /// How.
+        source: ReplicaError,
+    },
+}
+
+/// Sees what a node does to its shards, from inside: for simulations that judge it. Called on the node's loop.
+pub trait Observer: Send + Sync + 'static {
+    /// `node` leads `shard` in `term`.
+    fn leads(&self, node: u64, shard: u32, term: u64);
+    /// `node` applied the entry at `index`; `data` is what it holds.
+    fn applied(&self, node: u64, shard: u32, index: u64, term: u64, data: &[u8]);
+}
+
+/// What a node runs on.
+pub struct Parts {
+    /// The clock; the one given to [`super::channel`].
+    pub clock: Clock,
+    /// The node's disk.
+    pub disk: Arc<dyn Disk>,
+    /// The way to its peers.
+    pub transport: Arc<dyn Transport>,
+    /// Who watches, if anybody.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// A node.
+pub(super) struct Node {
+    pub(super) config: NodeConfig,
+    pub(super) clock: Clock,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) log: Log,
+    pub(super) routes: Routes,
+    pub(super) shards: BTreeMap<u32, Shard>,
+    pub(super) net: Net,
+    pub(super) ticket: u64,
+    pub(super) logins: TokenBucket,
+    pub(super) sync_times: Histogram,
+    pub(super) refused: u64,
+    pub(super) malformed: u64,
+    next_tick: Duration,
+    ticks: u64,
+    stopping: Option<Stopping>,
+}
+
+struct Stopping {
+    until: Duration,
+    done: oneshot::Sender<()>,
+}
+
+/// Runs a node until it is stopped through its handle. Opens its disk first: nothing is answered before that is done.
+///
+/// # Errors
+/// When the configuration can't work, or storage or consensus fail: the process must end, and not with 0.
+pub async fn run(config: NodeConfig, parts: Parts, mut inbox: Inbox) -> Result<(), NodeError> {
+    let clock = parts.clock.clone();
+    let mut node = Node::open(config, parts)?;
+    loop {
+        let wake = node.wake_at();
+        tokio::select! {
+            biased;
+            Some(done) = inbox.stop.recv() => node.begin_stop(done),
+            Some(message) = inbox.peers.recv() => node.hear(message)?,
+            Some(call) = inbox.calls.recv() => node.call(call, &inbox),
+            () = clock.sleep_until(wake) => {}
+        }
+        for _ in 0..PEER_BATCHES_MAX {
+            match inbox.peers.try_recv() {
+                Ok(message) => node.hear(message)?,
+                Err(_) => break,
+            }
+        }
+        for _ in 0..CALLS_MAX {
+            match inbox.calls.try_recv() {
+                Ok(call) => node.call(call, &inbox),
+                Err(_) => break,
+            }
+        }
+        node.timers()?;
+        while node.flush()? {
+            // More follows from it; others on this runtime get their turn in between.
+            tokio::task::yield_now().await;
+        }
+        if let Some(done) = node.stopped() {
+            node.close()?;
+            // Whoever asked may have gone.
+            let _ = done.send(());
+            return Ok(());
+        }
+    }
+}
+
+/// Where shards are, as one node knows it.
+pub(super) struct Known<'a> {
+    pub(super) routes: &'a Routes,
+    pub(super) leaders: BTreeMap<u32, u64>,
+}
+
+impl Directory for Known<'_> {
+    fn leader(&self, shard: u32) -> Option<u64> {
+        self.leaders.get(&shard).copied()
+    }
+
+    fn members(&self, shard: u32) -> &[u64] {
+        self.routes.members(shard)
+    }
+}
+
+impl Node {
+    fn open(config: NodeConfig, parts: Parts) -> Result<Self, NodeError> {
+        config.check()?;
+        let routes = Routes::new(&config);
+        let mut log = recover::open_log(&config, parts.disk.clone())?;
+        let mut shards = BTreeMap::new();
+        for id in routes.held_by(config.node) {
+            shards.insert(
+                id,
+                recover::open_shard(id, &config, &routes, parts.disk.clone(), &mut log)?,
+            );
+        }
+        let now = parts.clock.now();
+        for shard in shards.values_mut() {
+            shard.leaderless_since = Some(now);
+        }
+        tracing::info!(node = config.node, zone = config.zone, shards = shards.len(), "node up");
+        Ok(Self {
+            clock: parts.clock,
+            transport: parts.transport,
+            observer: parts.observer,
+            log,
+            routes,
+            shards,
+            net: Net::new(config.node),
+            ticket: 0,
+            logins: TokenBucket::new(config.bounds.logins_per_second, config.bounds.login_burst),
+            sync_times: Histogram::default(),
+            refused: 0,
+            malformed: 0,
+            next_tick: now + config.timing.tick(),
+            ticks: 0,
+            stopping: None,
+            config,
+        })
+    }
+
+    /// The command of a proposal of this node.
+    pub(super) fn command(ticket: &mut u64, node: u64, clock: &Clock, command: command::Command) -> Command {
+        *ticket += 1;
+        Command {
+            time_ms: clock.wall_ms(),
+            proposer: node,
+            ticket: *ticket,
+            command: Some(command),
+        }
+    }
+
+    fn wake_at(&self) -> Duration {
+        let plans = self.shards.values().filter_map(|shard| shard.failover.due_at());
+        plans.fold(self.next_tick, Duration::min)
+    }
+
+    pub(super) fn known(routes: &Routes, leaders: BTreeMap<u32, u64>) -> Known<'_> {
+        Known { routes, leaders }
+    }
+
+    /// The leaders that this node knows of its own shards.
+    pub(super) fn leaders(&self) -> BTreeMap<u32, u64> {
+        let leaders = self.shards.iter().map(|(id, shard)| (*id, shard.replica.leader()));
+        leaders.filter(|(_, leader)| *leader != 0).collect()
+    }
+
+    fn timers(&mut self) -> Result<(), NodeError> {
+        let now = self.clock.now();
+        for shard in self.shards.values_mut() {
+            if shard.failover.due(View::of(&shard.replica), now) {
+                tracing::info!(
+                    shard = shard.id,
+                    term = shard.replica.term(),
+                    "campaigns: the leader is gone"
+                );
+                shard.replica.campaign_fast();
+            }
+        }
+        let mut made_up = 0;
+        while self.next_tick <= now && made_up < LATE_TICKS_MAX {
+            made_up += 1;
+            self.next_tick += self.config.timing.tick();
+            self.tick(now)?;
+        }
+        if self.next_tick <= now {
+            self.next_tick = now + self.config.timing.tick();
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Duration) -> Result<(), NodeError> {
+        self.ticks += 1;
+        let leaders = self.leaders();
+        let known = Self::known(&self.routes, leaders);
+        for (&id, shard) in &mut self.shards {
+            shard.replica.tick();
+            if shard.led.is_none() {
+                continue;
+            }
+            let chat = |source| NodeError::Chat { shard: id, source };
+            shard.streams.resume(&shard.machine).map_err(chat)?;
+            if self.ticks.is_multiple_of(BEATS_TICKS) {
+                for (device, session) in shard.streams.beats_due(now) {
+                    shard.read(ReadWait::Beat(device, session));
+                }
+            }
+            for to in shard.outbox.overdue(now) {
+                shard
+                    .outbox
+                    .pump(to, &shard.machine, &known, &mut self.net, now)
+                    .map_err(chat)?;
+            }
+            shard.trim(now, |command| {
+                Self::command(&mut self.ticket, self.config.node, &self.clock, command)
+            });
+        }
+        if self.ticks.is_multiple_of(CHORES_TICKS) {
+            self.chores()?;
+        }
+        self.hand_over(now);
+        Ok(())
+    }
+
+    fn chores(&mut self) -> Result<(), NodeError> {
+        for shard in self.shards.values_mut() {
+            shard.sweep_reads();
+            shard.replica.retire_snapshot();
+        }
+        // One at a time: each stalls the loop for some syncs.
+        if let Some(id) = self.log.holding_back(SEGMENTS_MAX).first().copied() {
+            self.checkpoint(id, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a shard's state durable, and lets its log go below that, but for the last `keep` entries.
+    pub(super) fn checkpoint(&mut self, id: u32, keep: u64) -> Result<(), NodeError> {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return Ok(());
+        };
+        shard.checkpointed = shard
+            .machine
+            .checkpoint()
+            .map_err(|source| NodeError::Chat { shard: id, source })?;
+        self.log.release(id, shard.checkpointed.saturating_sub(keep))?;
+        Ok(())
+    }
+
+    fn begin_stop(&mut self, done: oneshot::Sender<()>) {
+        let now = self.clock.now();
+        let until = now + Duration::from_millis(self.config.timing.stop_ms_max);
+        tracing::info!("stopping");
+        self.stopping = Some(Stopping { until, done });
+        self.hand_over(now);
+    }
+
+    pub(super) const fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    /// Keeps asking others to take this node's leaderships, while it stops.
+    fn hand_over(&mut self, now: Duration) {
+        let Some(stopping) = &mut self.stopping else {
+            return;
+        };
+        let mut left = 0;
+        for shard in self.shards.values_mut().filter(|shard| shard.replica.is_leader()) {
+            if shard.replica.is_handing_over() || shard.replica.transfer(0).is_some() {
+                left += 1;
+            }
+        }
+        if left == 0 {
+            stopping.until = now;
+        }
+    }
+
+    fn stopped(&mut self) -> Option<oneshot::Sender<()>> {
+        let now = self.clock.now();
+        let stopping = self.stopping.take_if(|stopping| stopping.until <= now)?;
+        Some(stopping.done)
+    }
+
+    /// Says goodbye where it still leads, and makes everything durable.
+    fn close(&mut self) -> Result<(), NodeError> {
+        for shard in self.shards.values().filter(|shard| shard.replica.is_leader()) {
+            for peer in shard
+                .replica
+                .voters()
+                .into_iter()
+                .filter(|peer| *peer != self.config.node)
+            {
+                let goodbye = Goodbye {
+                    term: shard.replica.term(),
+                    successor: 0,
+                };
+                self.net.send(peer, shard.id, Message::Goodbye(goodbye));
+            }
+        }
+        self.net.flush(&*self.transport);
+        self.log.sync()?;
+        for id in self.shards.keys().copied().collect::<Vec<_>>() {
+            self.checkpoint(id, self.config.retention.keep_behind)?;
+        }
+        self.log.sync()?;
+        tracing::info!(node = self.config.node, "node down");
+        Ok(())
+    }
+}

@@ -1,0 +1,434 @@
+//! One shard at this node: its replica, its state machine, and everybody who waits for either.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use firedrill_proto::chat::v1::{
+    AcceptOutboxCommand, Command, HistoryRequest, HistoryResponse, OutboxAck, OutboxBatch, SubscribeRequest,
+    TrimOutboxCommand, command, peer_message::Message,
+};
+use prost::Message as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    api::{Reason, Refusal, Subscription},
+    config::NodeConfig,
+    failover::Failover,
+    inbox::Reply as To,
+    net::Net,
+    outbox::{Intake, Intent, Outbox},
+    streams::{DeviceKey, Streams},
+    waiting::{Waiting, reason_of},
+};
+use crate::{
+    chat::{self, Applied, ChatError, Machine, Reply, validate},
+    consensus::{Read, Replica},
+};
+
+/// When to come back to a shard that has too much on its hands.
+pub(super) const RETRY_BUSY: Duration = Duration::from_millis(100);
+
+/// A proposal on its way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) ticket: u64,
+    pub(super) waiting: Waiting,
+    /// Open for as long as the proposal is on its way.
+    _span: tracing::Span,
+}
+
+/// Who waits for a confirmed read.
+#[derive(Debug)]
+pub(super) enum ReadWait {
+    History(HistoryRequest, To<HistoryResponse>),
+    Subscribe(SubscribeRequest, To<Subscription>),
+    Beat(DeviceKey, u64),
+}
+
+impl ReadWait {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::History(_, to) => to.is_closed(),
+            Self::Subscribe(_, to) => to.is_closed(),
+            Self::Beat(..) => false,
+        }
+    }
+
+    fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::History(_, to) => drop(to.send(Err(refusal))),
+            Self::Subscribe(_, to) => drop(to.send(Err(refusal))),
+            Self::Beat(..) => {}
+        }
+    }
+}
+
+/// One shard.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) id: u32,
+    pub(super) replica: Replica,
+    pub(super) machine: Machine,
+    /// The term in which it leads, as far as everybody here was told.
+    pub(super) led: Option<u64>,
+    /// By the index that each will have if its term commits it.
+    pub(super) pending: BTreeMap<u64, Pending>,
+    reads_waiting: Vec<ReadWait>,
+    reads_asked: BTreeMap<u64, Vec<ReadWait>>,
+    reads_confirmed: VecDeque<(u64, Vec<ReadWait>)>,
+    next_read: u64,
+    pub(super) streams: Streams,
+    pub(super) outbox: Outbox,
+    intake: BTreeMap<u32, Intake>,
+    pub(super) failover: Failover,
+    /// The index of the last durable checkpoint.
+    pub(super) checkpointed: u64,
+    /// Since when it has known no leader.
+    pub(super) leaderless_since: Option<Duration>,
+    epoch: u64,
+    shards: u32,
+    #[cfg(feature = "plants")]
+    pub(super) predicted: BTreeMap<u64, u64>,
+}
+
+impl Shard {
+    pub(super) fn new(id: u32, replica: Replica, machine: Machine, config: &NodeConfig, rng: ChaCha8Rng) -> Self {
+        let heartbeat = Duration::from_millis(config.timing.stream_heartbeat_ms);
+        let resend = Duration::from_millis(config.timing.outbox_resend_ms);
+        Self {
+            id,
+            checkpointed: machine.applied().0,
+            replica,
+            machine,
+            led: None,
+            pending: BTreeMap::new(),
+            reads_waiting: Vec::new(),
+            reads_asked: BTreeMap::new(),
+            reads_confirmed: VecDeque::new(),
+            next_read: 0,
+            streams: Streams::new(config.bounds.stream_queue, heartbeat, rng),
+            outbox: Outbox::new(id, config.bounds.outbox_batch, resend),
+            intake: BTreeMap::new(),
+            failover: Failover::default(),
+            leaderless_since: Some(Duration::ZERO),
+            epoch: config.epoch,
+            shards: config.shards,
+            #[cfg(feature = "plants")]
+            predicted: BTreeMap::new(),
+        }
+    }
+
+    /// A refusal that says what this node knows of the shard.
+    pub(super) fn refusal(&self, reason: Reason, message: impl Into<String>) -> Refusal {
+        Refusal {
+            shard: Some(self.id),
+            leader: Some(self.replica.leader()).filter(|leader| *leader != 0),
+            term: self.replica.term(),
+            epoch: self.epoch,
+            ..Refusal::new(reason, message)
+        }
+    }
+
+    /// Proposes; the one who waits is told at once if that fails.
+    pub(super) fn propose(&mut self, command: Command, waiting: Waiting) {
+        let ticket = command.ticket;
+        let span = tracing::info_span!("propose", shard = self.id, kind = waiting.kind(), ticket);
+        match self.replica.propose(command.encode_to_vec().into()) {
+            Some(index) => {
+                let pending = Pending {
+                    ticket,
+                    waiting,
+                    _span: span,
+                };
+                self.pending.insert(index, pending);
+            }
+            None if !self.replica.is_leader() || self.replica.is_handing_over() => {
+                let refusal = self.refusal(Reason::NotLeader, "leadership is being handed over");
+                waiting.refuse(
+                    Refusal {
+                        leader: None,
+                        ..refusal
+                    }
+                    .after(Duration::from_millis(20)),
+                );
+            }
+            None => {
+                let full = self.refusal(Reason::Overloaded, "too many bytes of proposals are not committed");
+                waiting.refuse(full.after(RETRY_BUSY));
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, wait: ReadWait) {
+        self.reads_waiting.push(wait);
+    }
+
+    /// Reads that wait for their confirmation, heartbeats of streams among them.
+    pub(super) fn reads(&self) -> usize {
+        self.reads_waiting.len() + self.reads_asked.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether there are reads to be asked for.
+    pub(super) fn wants_read(&self) -> bool {
+        !self.reads_waiting.is_empty() && self.replica.can_read()
+    }
+
+    /// Asks for all waiting reads at once: they share one round of heartbeats.
+    pub(super) fn ask_reads(&mut self) {
+        if self.wants_read() {
+            self.next_read += 1;
+            let waiting = std::mem::take(&mut self.reads_waiting);
+            self.reads_asked.insert(self.next_read, waiting);
+            self.replica.read_index(self.next_read);
+        }
+    }
+
+    pub(super) fn confirmed(&mut self, read: Read) {
+        if let Some(waiting) = self.reads_asked.remove(&read.context) {
+            self.reads_confirmed.push_back((read.index, waiting));
+        }
+    }
+
+    /// Forgets reads that nobody waits for any more.
+    pub(super) fn sweep_reads(&mut self) {
+        self.reads_waiting.retain(|wait| !wait.is_gone());
+        for asked in self.reads_asked.values_mut() {
+            asked.retain(|wait| !wait.is_gone());
+        }
+    }
+
+    /// Serves confirmed reads whose index is applied.
+    pub(super) fn serve_reads(&mut self, now: Duration) -> Result<(), ChatError> {
+        let applied = self.machine.applied().0;
+        while let Some((index, _)) = self.reads_confirmed.front()
+            && *index <= applied
+            && let Some((_, waiting)) = self.reads_confirmed.pop_front()
+        {
+            for wait in waiting {
+                match wait {
+                    ReadWait::History(request, to) => {
+                        let (after, limit) = (request.after, request.limit as usize);
+                        let limit = if limit == 0 { validate::QUERY_ITEMS_MAX } else { limit };
+                        drop(to.send(Ok(self.machine.history(request.conversation, after, limit)?)));
+                    }
+                    ReadWait::Subscribe(request, to) => drop(to.send(self.subscribe(&request, now)?)),
+                    ReadWait::Beat(device, session) => self.streams.beat(device, session, &self.machine)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribe(
+        &mut self,
+        request: &SubscribeRequest,
+        now: Duration,
+    ) -> Result<Result<Subscription, Refusal>, ChatError> {
+        let device = (request.user, request.device);
+        let state = match self
+            .machine
+            .check_session(request.user, request.device, request.session)?
+        {
+            Ok(state) => state,
+            Err(refused) => return Ok(Err(self.refusal(reason_of(&refused), refused.to_string()))),
+        };
+        if request.incarnation != 0 && request.incarnation != state.incarnation {
+            let (theirs, ours) = (request.incarnation, state.incarnation);
+            let message = format!("the cursor is of incarnation {theirs}, the stream of {ours}: fetch the state anew");
+            return Ok(Err(self.refusal(Reason::Invalid, message)));
+        }
+        if request.after > state.last_sequence {
+            let (theirs, ours) = (request.after, state.last_sequence);
+            let message = format!("the cursor is {theirs}, the stream ends at {ours}: fetch the state anew");
+            return Ok(Err(self.refusal(Reason::Invalid, message)));
+        }
+        let replaced = self.refusal(Reason::SessionEnded, "a newer stream of this device took its place");
+        let subscription = self.streams.open(device, request.session, request.after, replaced, now);
+        self.streams.push(device, &self.machine)?;
+        Ok(Ok(subscription))
+    }
+
+    /// Answers and wakes whom a batch of applied entries concerns.
+    pub(super) fn after_apply(&mut self, applied: Applied, net: &mut Net, now: Duration) -> Result<(), ChatError> {
+        for outcome in applied.outcomes {
+            let Some(pending) = self.pending.remove(&outcome.index) else {
+                continue;
+            };
+            if outcome.proposer != net.me() || outcome.ticket != pending.ticket {
+                // Another leader's entry took this index: ours can't be committed any more, but a copy of it may be.
+                let lost = self.refusal(Reason::Maybe, "another leader's entry took its place");
+                pending.waiting.refuse(lost);
+                continue;
+            }
+            match (pending.waiting, outcome.reply) {
+                (Waiting::Accept { from_shard, through }, reply) => self.accepted(from_shard, through, &reply, net)?,
+                (Waiting::Trim { to_shard }, reply) => {
+                    let through = match reply {
+                        Reply::Trimmed { through, .. } => Some(through),
+                        _ => None,
+                    };
+                    self.outbox.trimmed(to_shard, through, now);
+                }
+                (waiting, reply) => {
+                    let template = self.refusal(Reason::Maybe, "");
+                    waiting.answer(reply, |reason, message| Refusal {
+                        reason,
+                        message,
+                        ..template
+                    });
+                }
+            }
+        }
+        for session in applied.ended_sessions {
+            let ended = self.refusal(
+                Reason::SessionEnded,
+                format!("session {session} has ended: open a new one"),
+            );
+            self.streams.end_session(session, ended);
+        }
+        for device in applied.delivered {
+            self.streams.push(device, &self.machine)?;
+        }
+        Ok(())
+    }
+
+    /// A peer's batch of its outbox to this shard, which this node leads.
+    pub(super) fn take_in(
+        &mut self,
+        from_node: u64,
+        batch: OutboxBatch,
+        make: impl FnOnce(command::Command) -> Command,
+        net: &mut Net,
+    ) -> Result<(), ChatError> {
+        let from_shard = batch.from_shard;
+        if validate::outbox(from_shard, batch.items.len(), self.shards).is_err() || batch.to_shard != self.id {
+            return Ok(());
+        }
+        let accepted = self.machine.accepted_through(from_shard)?;
+        let intake = self.intake.entry(from_shard).or_default();
+        intake.origin = from_node;
+        match intake.consider(batch.items, accepted) {
+            Intent::Wait => {}
+            Intent::Acknowledge => self.acknowledge(from_shard, accepted, net),
+            Intent::Propose(items) => {
+                let through = items.last().map_or(0, |item| item.outbox_sequence);
+                let command = make(command::Command::AcceptOutbox(AcceptOutboxCommand {
+                    from_shard,
+                    items,
+                }));
+                let before = self.pending.len();
+                self.propose(command, Waiting::Accept { from_shard, through });
+                if self.pending.len() > before {
+                    self.intake.entry(from_shard).or_default().proposed = through;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, from_shard: u32, through: u64, reply: &Reply, net: &mut Net) -> Result<(), ChatError> {
+        let accepted = match reply {
+            Reply::Accepted { through, .. } => *through,
+            _ => self.machine.accepted_through(from_shard)?,
+        };
+        let intake = self.intake.entry(from_shard).or_default();
+        if accepted < through {
+            // A gap or no room: what was proposed behind it fares the same, and the sender will repeat it.
+            intake.proposed = accepted;
+        }
+        self.acknowledge(from_shard, accepted, net);
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, from_shard: u32, through: u64, net: &mut Net) {
+        let origin = self.intake.get(&from_shard).map_or(0, |intake| intake.origin);
+        let ack = OutboxAck {
+            from_shard,
+            to_shard: self.id,
+            through,
+        };
+        net.send(origin, from_shard, Message::OutboxAck(ack));
+    }
+
+    /// Proposes the trimming of outboxes that is due.
+    pub(super) fn trim(&mut self, now: Duration, mut make: impl FnMut(command::Command) -> Command) {
+        if self.led.is_none() {
+            return;
+        }
+        for (to_shard, through) in self.outbox.due_for_trim(now) {
+            let command = make(command::Command::TrimOutbox(TrimOutboxCommand { to_shard, through }));
+            let before = self.pending.len();
+            self.propose(command, Waiting::Trim { to_shard });
+            if self.pending.len() == before {
+                self.outbox.trimmed(to_shard, None, now);
+            }
+        }
+    }
+
+    /// Notices that leadership came or went, and tells everybody whom it concerns. Returns whether it did.
+    pub(super) fn observe(&mut self, now: Duration) -> Result<bool, ChatError> {
+        if self.replica.leader() != 0 {
+            self.leaderless_since = None;
+        } else if self.leaderless_since.is_none() {
+            self.leaderless_since = Some(now);
+        }
+        let leads = self.replica.is_leader().then(|| self.replica.term());
+        if leads == self.led {
+            return Ok(false);
+        }
+        if let Some(term) = self.led.take() {
+            tracing::info!(shard = self.id, term, now_term = self.replica.term(), "leadership lost");
+            self.step_down();
+        }
+        if let Some(term) = leads {
+            tracing::info!(
+                shard = self.id,
+                term,
+                index = self.replica.last_index(),
+                "leadership won"
+            );
+            self.outbox.start(&self.machine, now)?;
+            self.led = leads;
+        }
+        Ok(true)
+    }
+
+    fn step_down(&mut self) {
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            let maybe = self.refusal(Reason::Maybe, "leadership was lost before the outcome was known");
+            pending.waiting.refuse(maybe);
+        }
+        let not_leader = self.refusal(Reason::NotLeader, "leadership was lost");
+        let asked = std::mem::take(&mut self.reads_asked).into_values().flatten();
+        for wait in std::mem::take(&mut self.reads_waiting).into_iter().chain(asked) {
+            wait.refuse(not_leader.clone());
+        }
+        self.streams.end_all(&not_leader);
+        self.outbox.stop();
+        self.intake.clear();
+        #[cfg(feature = "plants")]
+        self.predicted.clear();
+    }
+
+    /// The shard's settings as status shows them.
+    pub(super) fn status(&self) -> firedrill_proto::chat::v1::ShardStatus {
+        let counts: chat::Counts = self.machine.counts();
+        firedrill_proto::chat::v1::ShardStatus {
+            shard: self.id,
+            role: self.replica.role().into(),
+            term: self.replica.term(),
+            leader: self.replica.leader(),
+            commit: self.replica.commit(),
+            applied: self.machine.applied().0,
+            last_index: self.replica.last_index(),
+            first_index: self.replica.first_index(),
+            voters: self.replica.voters(),
+            outbox_backlog: counts.outbox_backlog,
+            delivery_backlog: counts.delivery_backlog,
+            accounts: counts.accounts,
+            messages: counts.messages,
+        }
+    }
+}

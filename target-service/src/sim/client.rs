@@ -1,0 +1,316 @@
+//! Simulated people: they sign up, open sessions on two devices, send, and read their streams, through everything.
+//!
+//! A client makes attempts through [`ClientApi`], with delay on the way and answers that get lost; it repeats a send
+//! with the same client id until it is answered. It knows no node's inside.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use firedrill_proto::chat::v1::{
+    AcknowledgeRequest, OpenSessionRequest, SendRequest, SignUpRequest, SubscribeRequest, subscribe_event::Event,
+};
+use rand::{RngExt as _, seq::IndexedRandom as _};
+use rand_chacha::ChaCha8Rng;
+use tokio::task::JoinSet;
+
+use super::{
+    net::Network,
+    records::{Device, MessageKey, Records, body},
+    trace::Trace,
+};
+use crate::{
+    chat::ids,
+    env::Clock,
+    node::{Answer, Call, ClientApi as _, NodeHandle, Reason, Refusal, Subscription},
+};
+
+/// How long a client waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// How long a device waits for a sign of life on its stream; the service sends one a second.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
+
+/// One of so many answers gets lost on its way back.
+const LOST_ANSWERS: f64 = 0.04;
+
+/// The epoch of the only shard map.
+const EPOCH: u64 = 1;
+
+/// Devices of each person.
+const DEVICES: u32 = 2;
+
+/// What all clients share.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) net: Network,
+    pub(super) clock: Clock,
+    pub(super) trace: Trace,
+    pub(super) records: Rc<RefCell<Records>>,
+    /// Users that can be written to.
+    pub(super) people: Rc<RefCell<Vec<u64>>>,
+    /// Whether new sends are started.
+    pub(super) loading: Rc<Cell<bool>>,
+    /// The tasks that read streams.
+    pub(super) readers: Rc<RefCell<JoinSet<()>>>,
+    pub(super) nodes: u64,
+    pub(super) shards: u32,
+}
+
+/// Why an attempt failed.
+pub(super) enum Missed {
+    Refused(Refusal),
+    /// No answer: it may have happened.
+    Lost,
+}
+
+impl Missed {
+    /// A refusal that can't be right while the client has done nothing wrong.
+    fn wrong(&self) -> Option<&Refusal> {
+        use Reason::{Invalid, NoSuchDevice, NoSuchUser, SessionEnded, StaleRoute};
+        match self {
+            Self::Refused(r)
+                if matches!(
+                    r.reason,
+                    Invalid | NoSuchDevice | NoSuchUser | SessionEnded | StaleRoute
+                ) =>
+            {
+                Some(r)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Makes calls for one client, and remembers who leads.
+pub(super) struct Caller {
+    world: World,
+    rng: ChaCha8Rng,
+    leaders: BTreeMap<u32, u64>,
+}
+
+impl Caller {
+    pub(super) fn new(world: World, rng: ChaCha8Rng) -> Self {
+        Self {
+            world,
+            rng,
+            leaders: BTreeMap::new(),
+        }
+    }
+
+    async fn pause(&mut self, ms: std::ops::Range<u64>) {
+        let ms = self.rng.random_range(ms);
+        self.world.clock.sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// One attempt at whoever is thought to lead `shard`.
+    pub(super) async fn attempt<T>(
+        &mut self,
+        shard: u32,
+        request: impl AsyncFnOnce(NodeHandle, Call) -> Answer<T>,
+    ) -> Result<T, Missed> {
+        let any = self.rng.random_range(1..=self.world.nodes);
+        let node = *self.leaders.entry(shard).or_insert(any);
+        self.pause(0..3).await;
+        let Some(handle) = self.world.net.handle(node) else {
+            self.leaders.remove(&shard);
+            return Err(Missed::Refused(Refusal::new(Reason::NotLeader, "connection refused")));
+        };
+        let answer = request(handle, Call::within(PATIENCE)).await;
+        self.pause(0..3).await;
+        if self.rng.random_bool(LOST_ANSWERS) {
+            return Err(Missed::Lost);
+        }
+        answer.map_err(|refusal| {
+            self.leaders.remove(&shard);
+            if let Some(leader) = refusal.leader.filter(|leader| *leader != node) {
+                self.leaders.insert(shard, leader);
+            }
+            if refusal.reason == Reason::Maybe {
+                return Missed::Lost;
+            }
+            Missed::Refused(refusal)
+        })
+    }
+
+    /// Attempts until there is an answer. A refusal that can't be right is reported, and then waited out too.
+    pub(super) async fn insist<T>(
+        &mut self,
+        shard: u32,
+        what: &str,
+        request: impl AsyncFn(NodeHandle, Call) -> Answer<T>,
+    ) -> T {
+        // Bounded by whoever runs the simulation: it ends the task when liveness is due.
+        loop {
+            match self.attempt(shard, &request).await {
+                Ok(answer) => return answer,
+                Err(missed) => {
+                    if let Some(refusal) = missed.wrong() {
+                        let what = format!("{what}: {refusal}");
+                        self.world.records.borrow_mut().violation("refused rightly", what);
+                        self.pause(500..1000).await;
+                    }
+                    self.pause(5..60).await;
+                }
+            }
+        }
+    }
+}
+
+/// A person's life. Ends when its devices have stopped sending; the streams are tasks of their own and go on.
+pub(super) async fn person(world: World, number: u32, streams: crate::env::Streams) {
+    let phone = format!("10000{number:03}");
+    let mut caller = Caller::new(world.clone(), streams.stream(&format!("person {number}")));
+    let Ok(home) = ids::phone_shard(&phone, world.shards) else {
+        return;
+    };
+    let request = SignUpRequest {
+        phone: phone.clone(),
+        epoch: EPOCH,
+    };
+    let mut user = 0;
+    // Twice: the second answer must be the first again.
+    for _ in 0..2 {
+        let sign_up = async |node: NodeHandle, call: Call| node.sign_up(request.clone(), call).await;
+        user = caller.insist(home, "sign up", sign_up).await.user;
+        world.records.borrow_mut().signed_up(&phone, user);
+    }
+    let account = ids::owner(user, world.shards);
+    let mut senders = Vec::new();
+    for device in 1..=DEVICES {
+        let request = OpenSessionRequest {
+            user,
+            device,
+            epoch: EPOCH,
+            client_nonce: u64::from(number) + 1,
+        };
+        let open = async |node: NodeHandle, call: Call| node.open_session(request, call).await;
+        let opened = caller.insist(account, "open session", open).await;
+        let now = world.clock.now();
+        world.records.borrow_mut().opened((user, device), opened.session, now);
+        let name = format!("stream {number}/{device}");
+        let reader = Caller::new(world.clone(), streams.stream(&name));
+        let stream = read_stream(reader, (user, device), opened.session);
+        world.readers.borrow_mut().spawn_local(stream);
+        senders.push((device, opened.session));
+    }
+    world.people.borrow_mut().push(user);
+    let mut tasks = JoinSet::new();
+    for (device, session) in senders {
+        let sender = Caller::new(world.clone(), streams.stream(&format!("sender {number}/{device}")));
+        tasks.spawn_local(send_all(sender, (user, device), session));
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn send_all(mut caller: Caller, device: Device, session: u64) {
+    let world = caller.world.clone();
+    let mut client_id = 0;
+    while world.loading.get() {
+        caller.pause(10..400).await;
+        let others: Vec<u64> = world
+            .people
+            .borrow()
+            .iter()
+            .copied()
+            .filter(|u| *u != device.0)
+            .collect();
+        let Some(&recipient) = others.choose(&mut caller.rng) else {
+            continue;
+        };
+        client_id += 1;
+        let key = MessageKey {
+            sender: device.0,
+            device: device.1,
+            client_id,
+        };
+        let request = SendRequest {
+            sender: device.0,
+            device: device.1,
+            session,
+            recipient,
+            client_id,
+            body: body(key, recipient),
+            epoch: EPOCH,
+            timeout_ms: 0,
+        };
+        world.records.borrow_mut().tried(key, recipient, world.clock.now());
+        let home = ids::owner(ids::conversation_id(device.0, recipient), world.shards);
+        let send = async |node: NodeHandle, call: Call| node.send(request.clone(), call).await;
+        let answer = caller.insist(home, "send", send).await;
+        world.trace.event(format_args!(
+            "{key:?} at {} of {:x}",
+            answer.position, answer.conversation
+        ));
+        world
+            .records
+            .borrow_mut()
+            .acknowledged(key, answer.conversation, answer.position);
+    }
+}
+
+/// Reads a device's stream for ever, from wherever it stands, over and over.
+async fn read_stream(mut caller: Caller, device: Device, session: u64) {
+    let world = caller.world.clone();
+    let account = ids::owner(device.0, world.shards);
+    loop {
+        let after = world.records.borrow().last_sequence(device);
+        let request = SubscribeRequest {
+            user: device.0,
+            device: device.1,
+            session,
+            after,
+            incarnation: u64::from(after > 0),
+            epoch: EPOCH,
+        };
+        let subscribe = async |node: NodeHandle, call: Call| node.subscribe(request, call).await;
+        let stream = caller.insist(account, "subscribe", subscribe).await;
+        read_until_it_ends(&mut caller, stream, device, session).await;
+        caller.pause(1..40).await;
+    }
+}
+
+async fn read_until_it_ends(caller: &mut Caller, mut stream: Subscription, device: Device, session: u64) {
+    let world = caller.world.clone();
+    let account = ids::owner(device.0, world.shards);
+    // A silent stream is given up; so is one that ends.
+    while let Ok(Some(event)) = tokio::time::timeout(SILENCE_MAX, stream.recv()).await {
+        match event.map(|event| event.event) {
+            Ok(Some(Event::Delivery(delivery))) => {
+                world
+                    .trace
+                    .event(format_args!("{device:?} received {}", delivery.sequence));
+                let sequence = delivery.sequence;
+                world.records.borrow_mut().delivered(device, delivery);
+                if caller.rng.random_bool(0.2) {
+                    let request = AcknowledgeRequest {
+                        user: device.0,
+                        device: device.1,
+                        session,
+                        sequence,
+                        epoch: EPOCH,
+                    };
+                    let acknowledge = async |node: NodeHandle, call: Call| node.acknowledge(request, call).await;
+                    // An acknowledgement that is lost is made up for by the next.
+                    if let Err(Missed::Refused(refusal)) = caller.attempt(account, acknowledge).await {
+                        world
+                            .trace
+                            .event(format_args!("{device:?} refused: {:?}", refusal.reason));
+                    }
+                }
+            }
+            Ok(Some(Event::Position(position))) => world.records.borrow_mut().position(device, &position),
+            Ok(None) => {}
+            Err(refusal) => {
+                caller.leaders.remove(&account);
+                if let Some(leader) = refusal.leader {
+                    caller.leaders.insert(account, leader);
+                }
+                return;
+            }
+        }
+    }
+}

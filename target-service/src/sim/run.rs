@@ -1,0 +1,380 @@
+//! One schedule, from its seed to its verdict.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use firedrill_proto::chat::v1::{DigestRequest, FenceRequest, HistoryRequest, SendRequest};
+use tokio::{
+    task::{JoinSet, LocalSet, spawn_local},
+    time::{Instant, timeout},
+};
+
+use super::{
+    Violation,
+    client::{Caller, Missed, World, person},
+    cluster::{self, Cluster},
+    judge::{self, Histories},
+    ledger::Ledger,
+    nemesis::schedule,
+    net::Network,
+    trace::Trace,
+};
+use crate::{
+    env::Streams,
+    node::{Call, ClientApi as _, NodeHandle, Plant, Reason},
+};
+
+/// How long everything may take to converge once all faults have ended.
+const LIVENESS: Duration = Duration::from_secs(30);
+
+/// How long the load goes on after the faults have ended.
+const CALM: Duration = Duration::from_secs(2);
+
+/// From one look at the replicas' digests to the next.
+const DIGEST_EVERY: Duration = Duration::from_millis(500);
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct SimOptions {
+    /// Decides everything that is left to chance.
+    pub seed: u64,
+    /// Nodes, ids from 1.
+    pub nodes: u64,
+    /// Shards, each on all nodes.
+    pub shards: u32,
+    /// People, with two devices each.
+    pub people: u32,
+    /// How long there are faults.
+    pub faults: Duration,
+    /// A deliberate error of the service, in builds that have them.
+    pub plant: Option<Plant>,
+    /// Disks whose log syncs do nothing: a deliberate error below the service, in every build.
+    pub lying_disks: bool,
+    /// Delays drawn from the process's own randomness: what the comparison of two runs must catch.
+    pub thread_rng: bool,
+    /// Keep the trace's lines, not only its digest.
+    pub keep_lines: bool,
+}
+
+impl SimOptions {
+    /// What a seed stands for: three nodes in most, five in some, one to three shards.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: if seed % 8 == 7 { 5 } else { 3 },
+            shards: 1 + u32::try_from(seed % 3).unwrap_or(0),
+            people: 3,
+            faults: Duration::from_secs(6),
+            plant: None,
+            lying_disks: false,
+            thread_rng: false,
+            keep_lines: false,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Everything wrong that was seen; empty is a pass.
+    pub violations: Vec<Violation>,
+    /// Sends that were acknowledged.
+    pub acknowledged: usize,
+    /// Deliveries that devices received.
+    pub delivered: usize,
+    /// Terms that had a leader, over all shards.
+    pub elections: usize,
+    /// Faults that took hold, by kind.
+    pub acts: BTreeMap<&'static str, u64>,
+    /// From the end of the faults until everything had converged; virtual time.
+    pub converged: Option<Duration>,
+    /// Digest of the trace, the number of its events, and its lines if they were kept.
+    pub trace: (u64, u64, Vec<String>),
+}
+
+/// Runs one schedule to its end. Takes a thread for itself, and no time of the outside world.
+///
+/// # Errors
+/// When the runtime can not be made.
+pub fn simulate(options: &SimOptions) -> std::io::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?;
+    Ok(LocalSet::new().block_on(&runtime, run(options)))
+}
+
+async fn run(options: &SimOptions) -> Outcome {
+    let streams = Streams::new(options.seed);
+    let start = Instant::now();
+    let clock = cluster::clock(start, 0);
+    let trace = Trace::new(clock.clone(), options.keep_lines);
+    let net = Network::new(
+        streams.stream("network"),
+        clock.clone(),
+        trace.clone(),
+        options.thread_rng,
+    );
+    let world = World {
+        net: net.clone(),
+        clock: clock.clone(),
+        trace: trace.clone(),
+        records: Rc::default(),
+        people: Rc::default(),
+        readers: Rc::default(),
+        loading: Rc::new(Cell::new(true)),
+        nodes: options.nodes,
+        shards: options.shards,
+    };
+    let cluster = Cluster::new(world.clone(), start, options, streams);
+    spawn_local(net.clone().run());
+    cluster.start_all();
+    let digests = Rc::new(RefCell::new(Digests::default()));
+    spawn_local(watch_digests(world.clone(), Rc::clone(&digests)));
+    let mut people = JoinSet::new();
+    for number in 0..options.people {
+        people.spawn_local(person(world.clone(), number, streams));
+    }
+
+    // Safety: faults at any time.
+    for step in schedule(
+        &mut streams.stream("nemesis"),
+        options.nodes,
+        options.shards,
+        options.faults,
+    ) {
+        clock.sleep_until(step.at).await;
+        cluster.act(&step.act);
+    }
+    // Liveness: all is healed, and the clock of the bound starts.
+    trace.event(format_args!("faults end"));
+    cluster.heal();
+    let healed = clock.now();
+    clock.sleep(CALM).await;
+    world.loading.set(false);
+    let mut histories = Histories::new();
+    let mut caller = Caller::new(world.clone(), streams.stream("judge"));
+    let mut stage = "every send is answered";
+    let converge = async {
+        while people.join_next().await.is_some() {}
+        stage = "conversations are read";
+        histories = read_all(&mut caller, &world).await;
+        stage = "everything owed is delivered";
+        all_delivered(&world, &histories).await;
+        stage = "sessions are fenced";
+        // Streams of fenced sessions end too.
+        world.readers.borrow_mut().abort_all();
+        fence(&mut caller, &world).await;
+        stage = "conversations are read again";
+        histories = read_all(&mut caller, &world).await;
+        stage = "replicas agree";
+        digests.borrow_mut().last.clear();
+        while !digests.borrow().agree(&world) {
+            clock.sleep(DIGEST_EVERY).await;
+        }
+        stage = "nodes stop";
+        // One after the other, so that leaderships have somewhere to go.
+        for id in 1..=options.nodes {
+            cluster.stop_for_good(id);
+            while !cluster.is_down(id) {
+                clock.sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    let converged = timeout(LIVENESS, converge).await.ok().map(|()| clock.now() - healed);
+    if converged.is_some() {
+        cluster.read_disks();
+    } else {
+        let what = format!("{LIVENESS:?} after the faults ended, not yet: {stage}");
+        world.records.borrow_mut().violation("liveness", what);
+    }
+    let syncs = cluster.syncs();
+    trace.event(format_args!("the end, after {syncs} syncs"));
+
+    let records = world.records.borrow();
+    let mut violations = net.ledger(|ledger| ledger.violations().to_vec());
+    violations.extend_from_slice(records.violations());
+    violations.extend_from_slice(&digests.borrow().violations);
+    // Read whole, or not at all.
+    if !histories.is_empty() {
+        violations.extend(judge::judge(&records, &histories));
+    }
+    Outcome {
+        violations,
+        acknowledged: records.acknowledged_sends(),
+        delivered: records.deliveries(),
+        elections: net.ledger(|ledger: &mut Ledger| ledger.elections()),
+        acts: cluster.acts(),
+        converged,
+        trace: trace.finish(),
+    }
+}
+
+/// Ends all sessions on all shards, and makes sure that they ended.
+async fn fence(caller: &mut Caller, world: &World) {
+    let sessions: Vec<u64> = world.records.borrow().sessions.values().map(|s| s.session).collect();
+    for shard in 0..world.shards {
+        let request = FenceRequest {
+            shard,
+            sessions: sessions.clone(),
+            epoch: 1,
+        };
+        let fence = async |node: NodeHandle, call: Call| node.fence(request.clone(), call).await;
+        caller.insist(shard, "fence", fence).await;
+    }
+    let late = world
+        .records
+        .borrow()
+        .sends
+        .iter()
+        .next_back()
+        .map(|(key, sent)| (*key, sent.recipient));
+    let Some((key, recipient)) = late else { return };
+    let Some(opened) = world.records.borrow().sessions.get(&(key.sender, key.device)).copied() else {
+        return;
+    };
+    let home = crate::chat::ids::owner(crate::chat::ids::conversation_id(key.sender, recipient), world.shards);
+    loop {
+        let request = SendRequest {
+            sender: key.sender,
+            device: key.device,
+            session: opened.session,
+            recipient,
+            client_id: key.client_id + 1,
+            body: bytes::Bytes::from_static(b"too late"),
+            epoch: 1,
+            timeout_ms: 0,
+        };
+        let send = async |node: NodeHandle, call: Call| node.send(request, call).await;
+        match caller.attempt(home, send).await {
+            Err(Missed::Refused(refusal)) if refusal.reason == Reason::SessionEnded => return,
+            Err(_) => world.clock.sleep(Duration::from_millis(30)).await,
+            Ok(answer) => {
+                let what = format!("a fenced session sent at position {}", answer.position);
+                return world.records.borrow_mut().violation("fenced is fenced", what);
+            }
+        }
+    }
+}
+
+/// Reads every conversation, linearizably, in slices.
+async fn read_all(caller: &mut Caller, world: &World) -> Histories {
+    let mut histories = Histories::new();
+    let conversations = world.records.borrow().conversations();
+    for conversation in conversations.into_keys() {
+        let home = crate::chat::ids::owner(conversation, world.shards);
+        let messages = histories.entry(conversation).or_default();
+        loop {
+            let request = HistoryRequest {
+                conversation,
+                after: messages.last().map_or(0, |m| m.position),
+                limit: 50,
+                epoch: 1,
+            };
+            let history = async |node: NodeHandle, call: Call| node.history(request, call).await;
+            let slice = caller.insist(home, "history", history).await;
+            if slice.messages.is_empty() {
+                let last = messages.last().map_or(0, |m| m.position);
+                if last < slice.last_position {
+                    let what = format!(
+                        "conversation {conversation:x} ends at {last} of {}",
+                        slice.last_position
+                    );
+                    world.records.borrow_mut().violation("whole histories", what);
+                }
+                break;
+            }
+            messages.extend(slice.messages);
+        }
+    }
+    histories
+}
+
+/// Waits until every device has all that it is owed.
+async fn all_delivered(world: &World, histories: &Histories) {
+    loop {
+        let missing = {
+            let records = world.records.borrow();
+            records.sessions.keys().any(|device| {
+                let stream = records.streams.get(device);
+                let has: std::collections::BTreeSet<_> =
+                    stream.into_iter().flatten().map(super::records::key_of).collect();
+                judge::owed(&records, histories, *device)
+                    .iter()
+                    .any(|key| !has.contains(key))
+            })
+        };
+        if !missing {
+            return;
+        }
+        world.clock.sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The replicas' digests: at one index of one shard there is one.
+#[derive(Default)]
+struct Digests {
+    seen: BTreeMap<(u32, u64), (u64, u64)>,
+    /// The last (applied, digest) of each (shard, node).
+    last: BTreeMap<(u32, u64), (u64, u64)>,
+    violations: Vec<Violation>,
+}
+
+impl Digests {
+    fn saw(&mut self, shard: u32, node: u64, applied: u64, digest: u64) {
+        self.last.insert((shard, node), (applied, digest));
+        let (other, known) = *self.seen.entry((shard, applied)).or_insert((node, digest));
+        if known != digest {
+            let what =
+                format!("shard {shard} at index {applied} is {known:x} on node {other} and {digest:x} on node {node}");
+            super::report(&mut self.violations, "replicas agree", what);
+        }
+    }
+
+    /// Whether every node has been seen, all at the same index of each shard, which has all that was committed.
+    fn agree(&self, world: &World) -> bool {
+        (0..world.shards).all(|shard| {
+            let mut ends = (1..=world.nodes).map(|node| self.last.get(&(shard, node)));
+            let first = ends.next().flatten();
+            let committed = world.net.ledger(|ledger| ledger.committed_index(shard));
+            first.is_some_and(|(applied, _)| *applied >= committed) && ends.all(|end| end == first)
+        })
+    }
+}
+
+async fn watch_digests(world: World, digests: Rc<RefCell<Digests>>) {
+    loop {
+        world.clock.sleep(DIGEST_EVERY).await;
+        for node in 1..=world.nodes {
+            for shard in 0..world.shards {
+                let Some(handle) = world.net.handle(node) else { continue };
+                let asked = handle.digest(DigestRequest { shard }, Call::within(Duration::from_millis(200)));
+                if let Ok(answer) = asked.await {
+                    digests.borrow_mut().saw(shard, node, answer.applied, answer.digest);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_that_differ_at_an_index_are_seen() {
+        let mut digests = Digests::default();
+        digests.saw(0, 1, 5, 77);
+        digests.saw(0, 2, 4, 78);
+        digests.saw(1, 2, 5, 79);
+        assert!(digests.violations.is_empty());
+        digests.saw(0, 2, 5, 78);
+        assert_eq!(digests.violations.len(), 1);
+        assert_eq!(digests.violations[0].promise, "replicas agree");
+    }
+}
