@@ -1,0 +1,19 @@
+//! What everything else stands on: the run's clock, seeded randomness, names and times.
+//!
+//! Nothing in here knows of scenarios, systems or faults.
+
+mod clock;
+mod duration;
+mod exit;
+pub mod expr;
+mod rng;
+mod suggest;
+mod template;
+
+pub use clock::{Nanos, RunClock, millis};
+pub use duration::{HumanDuration, LONGEST};
+pub use exit::Exit;
+pub use expr::Expr;
+pub use rng::Streams;
+pub use suggest::{closest, did_you_mean};
+pub use template::{Field, Template, TemplateError};

@@ -1,0 +1,57 @@
+//! Bad resume: after reconnecting from its cursor, a device loses or is sent again what the cursor had covered.
+
+use super::{Promise, Tally, words};
+use crate::history::{DeviceEvent, History, SessionChange, SystemView};
+
+pub(super) struct BadResume;
+
+impl Promise for BadResume {
+    fn name(&self) -> &'static str {
+        "bad-resume"
+    }
+
+    fn about(&self) -> &'static str {
+        "a stream goes on right after the cursor that was asked for"
+    }
+
+    fn judge(&self, _: &History, system: &SystemView, tally: &mut Tally) {
+        tally.needs("no device reconnected and was then shown anything");
+        for ((user, device), known) in &system.devices {
+            let mut asked: Option<u64> = None;
+            let mut incarnation = None;
+            for (at, event) in &known.timeline {
+                match event {
+                    DeviceEvent::Session(index) => match system.sessions[*index].change {
+                        SessionChange::Connected { after, connection } if connection > 1 => asked = Some(after),
+                        SessionChange::Current { .. } => {}
+                        _ => asked = None,
+                    },
+                    DeviceEvent::Shown(index) => {
+                        let shown = &system.shown[*index];
+                        let same = incarnation.is_none_or(|known| known == shown.incarnation);
+                        incarnation = Some(shown.incarnation);
+                        let Some(after) = asked.take().filter(|_| same) else {
+                            continue;
+                        };
+                        tally.oblige(1);
+                        if shown.sequence != after.saturating_add(1) {
+                            tally.broken(*at, || {
+                                let how = if shown.sequence > after {
+                                    "lost what came between"
+                                } else {
+                                    "repeated what it had"
+                                };
+                                format!(
+                                    "{} resumed after {after} and was sent {} first at {}: the resume {how}",
+                                    words::device(*user, *device),
+                                    shown.sequence,
+                                    words::at(*at)
+                                )
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What a service owes, one file for each promise.
+//!
+//! | promise | broken when |
+//! |---|---|
+//! | lost-acked | acknowledged, and not in the final read, or never shown where it is owed |
+//! | vanished | seen once, absent from a later read |
+//! | stale, unseen | absent from a read after its acknowledgement, present later; not shown when the run ended |
+//! | duplicate-stored, duplicate-delivered, retry-duplicate | two positions; shown twice; a retry made a second one |
+//! | phantom, aborted-read, corrupted, misattributed | never sent; failed and seen; another body, sender, log, recipient |
+//! | divergent-order, sender-reorder, causal-reorder | two orders of one log; of one sender; reply before question |
+//! | stream-regress, stream-gap, bad-resume, false-current | a device's stream goes back, skips, resumes wrongly, lies |
+//! | account | two accounts for a phone number, or an accepted one unknown |
+//! | consensus | two leaders in a term, something committed gone, replicas that differ |
+//! | stuck | healed, and no progress |
+//! | assumptions, coverage, node-exit | the run was not what it claims to be |
+//!
+//! An operation that was acknowledged *must* have happened, one whose outcome is unknown *may* have, and becomes *must*
+//! once any observer saw it; one that failed in every attempt must *not*. A promise that nothing of the run obliges is
+//! not judged, and says why: never a pass.
+
+mod aborted_read;
+mod account;
+mod assumptions;
+mod bad_resume;
+mod causal_reorder;
+mod consensus;
+mod corrupted;
+mod coverage;
+mod divergent_order;
+mod duplicate_delivered;
+mod duplicate_stored;
+mod false_current;
+mod lost_acked;
+mod misattributed;
+mod node_exit;
+mod order;
+mod phantom;
+mod promise;
+mod seen;
+mod sender_reorder;
+mod stale;
+mod stream_gap;
+mod stream_regress;
+mod stuck;
+#[cfg(test)]
+mod tests;
+mod unseen;
+mod vanished;
+mod words;
+
+pub use promise::{Finding, Promise, Tally, Verdict, judge};
+
+/// Every promise.
+pub const ALL: &[&dyn Promise] = &[
+    &lost_acked::LostAcked,
+    &vanished::Vanished,
+    &stale::Stale,
+    &unseen::Unseen,
+    &duplicate_stored::DuplicateStored,
+    &duplicate_delivered::DuplicateDelivered,
+    &duplicate_stored::RetryDuplicate,
+    &phantom::Phantom,
+    &aborted_read::AbortedRead,
+    &corrupted::Corrupted,
+    &misattributed::Misattributed,
+    &divergent_order::DivergentOrder,
+    &sender_reorder::SenderReorder,
+    &causal_reorder::CausalReorder,
+    &stream_regress::StreamRegress,
+    &stream_gap::StreamGap,
+    &bad_resume::BadResume,
+    &false_current::FalseCurrent,
+    &account::Account,
+    &consensus::Consensus,
+    &stuck::Stuck,
+    &assumptions::Assumptions,
+    &coverage::Coverage,
+    &node_exit::NodeExit,
+];
+
+/// The promise called `name`.
+#[must_use]
+pub fn promise_named(name: &str) -> Option<&'static dyn Promise> {
+    ALL.iter().copied().find(|promise| promise.name() == name)
+}

@@ -1,0 +1,57 @@
+//! Everything that any observer saw, one after the other: shown on a device, or found by a read.
+
+use super::words;
+use crate::{base::Nanos, history::SystemView};
+
+/// One sighting of a body.
+pub(super) struct Seen<'a> {
+    pub(super) at: Nanos,
+    pub(super) item: Option<u64>,
+    pub(super) hash: u64,
+    pub(super) author: u64,
+    pub(super) log: &'a str,
+    pub(super) position: u64,
+    /// The recipient, for what was shown.
+    pub(super) user: Option<u64>,
+    device: u32,
+}
+
+impl Seen<'_> {
+    /// Where it was seen, in words.
+    pub(super) fn place(&self) -> String {
+        let (log, position, at) = (self.log, self.position, words::at(self.at));
+        match self.user {
+            Some(user) => format!(
+                "shown on {} at {at} ({log}/{position})",
+                words::device(user, self.device)
+            ),
+            None => format!("read at {at} ({log}/{position})"),
+        }
+    }
+}
+
+pub(super) fn all(system: &SystemView) -> impl Iterator<Item = Seen<'_>> {
+    let shown = system.shown.iter().map(|s| Seen {
+        at: s.at,
+        item: s.item,
+        hash: s.hash,
+        author: s.author,
+        log: &s.log,
+        position: s.position,
+        user: Some(s.user),
+        device: s.device,
+    });
+    let read = system.reads.iter().flat_map(|r| {
+        r.items.iter().map(|i| Seen {
+            at: r.ended,
+            item: i.item,
+            hash: i.hash,
+            author: i.author,
+            log: &r.log,
+            position: i.position,
+            user: None,
+            device: 0,
+        })
+    });
+    shown.chain(read)
+}

@@ -1,0 +1,60 @@
+//! Stream regress: a device's stream goes back, or has another message at a position that it had before. A new
+//! incarnation is a new stream. (Reading one's own past: Terry et al., 1994, monotonic reads.)
+
+use std::collections::BTreeMap;
+
+use super::{Promise, Tally, words};
+use crate::history::{DeviceEvent, History, SystemView};
+
+pub(super) struct StreamRegress;
+
+impl Promise for StreamRegress {
+    fn name(&self) -> &'static str {
+        "stream-regress"
+    }
+
+    fn about(&self) -> &'static str {
+        "a device's stream never goes back and never changes what it had"
+    }
+
+    fn judge(&self, _: &History, system: &SystemView, tally: &mut Tally) {
+        tally.needs("nothing was shown");
+        for ((user, device), known) in &system.devices {
+            let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+            let mut held: BTreeMap<(u64, u64), Option<u64>> = BTreeMap::new();
+            for (at, event) in &known.timeline {
+                let DeviceEvent::Shown(index) = event else { continue };
+                let shown = &system.shown[*index];
+                tally.oblige(1);
+                let last = last.entry(shown.incarnation).or_default();
+                if !shown.repeated_on_wire && shown.sequence <= *last {
+                    tally.broken(*at, || {
+                        format!(
+                            "{} was shown sequence {} at {} after {last}",
+                            words::device(*user, *device),
+                            shown.sequence,
+                            words::at(*at)
+                        )
+                    });
+                }
+                *last = (*last).max(shown.sequence);
+                let before = *held.entry((shown.incarnation, shown.sequence)).or_insert(shown.item);
+                if before != shown.item {
+                    tally.broken(*at, || {
+                        let name = |item: Option<u64>| {
+                            item.map_or_else(|| "an unreadable body".to_owned(), |i| format!("message {i}"))
+                        };
+                        format!(
+                            "sequence {} of {} was {} and is {} at {}",
+                            shown.sequence,
+                            words::device(*user, *device),
+                            name(before),
+                            name(shown.item),
+                            words::at(*at)
+                        )
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,662 @@
+//! Promises, judged on good histories and on spoilt ones: each way of spoiling has the promise that must catch it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::{ALL, Finding, Verdict, judge};
+use crate::{
+    base::Nanos,
+    history::{
+        Class, Event, FaultChange, HarnessEvent, HarnessKind, History, Operation, Outcome, Phase, ProcessChange,
+        SessionChange, Shown, Subject,
+        synth::{Effect, Script, Scripted},
+    },
+};
+
+/// A short run with an outage in it that leaves unknown attempts, retries and a backlog.
+fn script() -> Script {
+    Script {
+        users: 6,
+        gap: Duration::from_millis(20),
+        probe_gap: Duration::from_millis(200),
+        outages: vec![
+            Scripted::ms(4500, 7500, Effect::Stall),
+            Scripted::ms(9000, 9400, Effect::Refuse),
+        ],
+        retries: 1,
+        load_end: Nanos::from_millis(13_000),
+        ..Script::default()
+    }
+}
+
+fn findings(script: &Script, events: Vec<Event>) -> BTreeMap<&'static str, Finding> {
+    let history = History::new(script.header(), events);
+    judge(&history, ALL).into_iter().map(|f| (f.name, f)).collect()
+}
+
+fn shown_mut(event: &mut Event) -> Option<&mut Shown> {
+    match event {
+        Event::Shown(shown) => Some(shown),
+        _ => None,
+    }
+}
+
+fn op_mut(event: &mut Event) -> Option<&mut Operation> {
+    match event {
+        Event::Op(op) => Some(op),
+        _ => None,
+    }
+}
+
+fn send_ok(event: &Event) -> Option<u64> {
+    match event {
+        Event::Op(op) if op.class == Class::Send && op.outcome == Outcome::Ok => match &op.subject {
+            Subject::Item { item, .. } => Some(*item),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The `n`th message that was acknowledged.
+fn acked(events: &[Event], n: usize) -> u64 {
+    events.iter().filter_map(send_ok).nth(n).unwrap()
+}
+
+fn unread(events: &mut [Event], item: u64) {
+    for event in events {
+        if let Event::Read(read) = event {
+            read.items.retain(|i| i.item != Some(item));
+        }
+    }
+}
+
+fn unshow(events: &mut Vec<Event>, item: u64) {
+    events.retain(|e| !matches!(e, Event::Shown(s) if s.item == Some(item)));
+}
+
+/// Shifts every later sequence of the devices so that what is missing leaves no hole in a stream.
+fn close_streams(events: &mut [Event]) {
+    let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+    for shown in events.iter_mut().filter_map(shown_mut) {
+        let next = next.entry((shown.user, shown.device)).or_default();
+        *next += 1;
+        shown.sequence = *next;
+    }
+}
+
+#[test]
+fn a_good_history_breaks_nothing_and_exercises_nearly_all() {
+    let script = script();
+    let found = findings(&script, script.events());
+    for finding in found.values() {
+        assert!(
+            matches!(finding.verdict, Verdict::Pass | Verdict::NotJudged),
+            "{finding:?}"
+        );
+        assert_eq!(finding.verdict == Verdict::NotJudged, finding.reason.is_some());
+    }
+    let silent: Vec<_> = found
+        .values()
+        .filter(|f| f.verdict == Verdict::NotJudged)
+        .map(|f| f.name)
+        .collect();
+    assert_eq!(
+        silent,
+        ["bad-resume", "stale"],
+        "what a run without reconnects and with one read does not exercise"
+    );
+    assert!(
+        found["retry-duplicate"].obligations > 0,
+        "the outage leaves unknown attempts that are retried"
+    );
+    assert!(found["aborted-read"].obligations > 0);
+}
+
+/// A way of spoiling a history, and the promise that must catch it.
+type Spoil = (&'static str, fn(&mut Vec<Event>));
+
+const SPOILS: &[Spoil] = &[
+    ("lost-acked", |events| {
+        let item = acked(events, 100);
+        unread(events, item);
+        unshow(events, item);
+        close_streams(events);
+    }),
+    // Never shown, though the log has it and what follows it was shown.
+    ("lost-acked", |events| {
+        let item = acked(events, 50);
+        unshow(events, item);
+        close_streams(events);
+    }),
+    // The last one of all: nothing follows it, but no node owes anything.
+    ("lost-acked", |events| {
+        let item = events.iter().rev().find_map(send_ok).unwrap();
+        unshow(events, item);
+    }),
+    ("vanished", |events| {
+        let item = acked(events, 70);
+        unread(events, item);
+    }),
+    ("stale", |events| {
+        let item = acked(events, 10);
+        let early: Vec<Event> = events
+            .iter()
+            .filter_map(|e| match e {
+                Event::Read(read) => {
+                    let mut read = read.clone();
+                    read.began = read.began.minus(Duration::from_millis(100));
+                    read.ended = read.ended.minus(Duration::from_millis(100));
+                    read.items.retain(|i| i.item != Some(item));
+                    Some(Event::Read(read))
+                }
+                _ => None,
+            })
+            .collect();
+        events.extend(early);
+    }),
+    ("duplicate-stored", |events| {
+        for event in events {
+            if let Event::Read(read) = event {
+                let mut again = read.items[3].clone();
+                again.position = read.items.len() as u64 + 1;
+                read.items.push(again);
+                return;
+            }
+        }
+    }),
+    ("retry-duplicate", |events| {
+        let mut unknown = BTreeSet::new();
+        let mut retried = None;
+        for event in events.iter_mut().filter_map(op_mut) {
+            let Subject::Item { item, position, .. } = &mut event.subject else {
+                continue;
+            };
+            match event.outcome {
+                Outcome::Unknown => {
+                    unknown.insert(*item);
+                }
+                Outcome::Ok if unknown.contains(item) && retried.is_none() => {
+                    *position = Some(999_999);
+                    retried = Some(*item);
+                }
+                _ => {}
+            }
+        }
+        assert!(retried.is_some());
+    }),
+    ("duplicate-delivered", |events| {
+        let shown = events.iter_mut().filter_map(shown_mut).last().unwrap().clone();
+        events.push(Event::Shown(Shown {
+            at: shown.at.plus(Duration::from_millis(1)),
+            sequence: shown.sequence + 1,
+            ..shown
+        }));
+    }),
+    ("phantom", |events| {
+        events.iter_mut().filter_map(shown_mut).next().unwrap().item = Some(77_777_777);
+    }),
+    ("aborted-read", |events| {
+        let item = acked(events, 20);
+        for op in events.iter_mut().filter_map(op_mut) {
+            if matches!(op.subject, Subject::Item { item: i, .. } if i == item) {
+                op.outcome = Outcome::Failed;
+            }
+        }
+    }),
+    ("corrupted", |events| {
+        events.iter_mut().filter_map(shown_mut).nth(5).unwrap().hash ^= 1;
+    }),
+    ("corrupted", |events| {
+        events.iter_mut().filter_map(shown_mut).nth(5).unwrap().item = None;
+    }),
+    ("misattributed", |events| {
+        events.iter_mut().filter_map(shown_mut).nth(5).unwrap().author ^= 4;
+    }),
+    ("misattributed", |events| {
+        let shown = events.iter_mut().filter_map(shown_mut).nth(5).unwrap();
+        shown.user ^= 2;
+    }),
+    ("divergent-order", |events| {
+        swap_bodies(events, |a, b| {
+            a.user == b.user && a.device == b.device && a.log == b.log && a.author == b.author
+        });
+    }),
+    ("sender-reorder", |events| {
+        swap_bodies(events, |a, b| {
+            a.user == b.user && a.device == b.device && a.log == b.log && a.author == b.author
+        });
+    }),
+    // In the log, a reply moves before its question.
+    ("causal-reorder", |events| {
+        let authors: BTreeMap<u64, u64> = events
+            .iter_mut()
+            .filter_map(shown_mut)
+            .filter_map(|s| Some((s.item?, s.author)))
+            .collect();
+        for event in events {
+            if let Event::Read(read) = event {
+                let author =
+                    |n: usize, read: &crate::history::ReadBack| authors.get(&read.items[n].item.unwrap()).copied();
+                let n = (0..read.items.len() - 20)
+                    .find(|n| author(*n, read) != author(n + 20, read))
+                    .unwrap();
+                let reply = read.items.remove(n + 20);
+                read.items.insert(n, reply);
+                return;
+            }
+        }
+    }),
+    ("stream-regress", |events| {
+        let shown = events.iter_mut().filter_map(shown_mut).nth(60).unwrap();
+        shown.sequence = 1;
+    }),
+    ("stream-gap", |events| {
+        let (user, device) = (2, 1);
+        let mine = events
+            .iter_mut()
+            .filter_map(shown_mut)
+            .filter(|s| s.user == user && s.device == device);
+        for shown in mine.skip(10) {
+            shown.sequence += 1;
+        }
+    }),
+    ("bad-resume", |events| {
+        let last = last_shown(events, 2, 1);
+        push_session(
+            events,
+            last.at,
+            SessionChange::Lost {
+                reason: "reset".to_owned(),
+            },
+        );
+        push_session(
+            events,
+            last.at.plus(Duration::from_millis(2)),
+            SessionChange::Connected {
+                connection: 2,
+                after: last.sequence,
+            },
+        );
+        let sequence = last.sequence;
+        let at = last.at.plus(Duration::from_millis(5));
+        events.push(Event::Shown(Shown {
+            at,
+            connection: 2,
+            sequence,
+            repeated_on_wire: true,
+            ..last
+        }));
+    }),
+    ("false-current", |events| {
+        let last = last_shown(events, 2, 1);
+        let at = last.at.plus(Duration::from_millis(1));
+        push_session(
+            events,
+            at,
+            SessionChange::Current {
+                sequence: last.sequence - 1,
+                incarnation: 1,
+            },
+        );
+    }),
+    // The other device of the account had it before this connection was opened.
+    ("false-current", |events| {
+        let last = last_shown(events, 2, 1);
+        events.retain(|e| !matches!(e, Event::Shown(s) if s.item == last.item && s.device == 1));
+        let lost = SessionChange::Lost {
+            reason: "reset".to_owned(),
+        };
+        push_session(events, last.at.plus(Duration::from_millis(40)), lost);
+        push_session(
+            events,
+            last.at.plus(Duration::from_millis(50)),
+            SessionChange::Connected {
+                connection: 2,
+                after: last.sequence - 1,
+            },
+        );
+        push_session(
+            events,
+            last.at.plus(Duration::from_millis(60)),
+            SessionChange::Current {
+                sequence: last.sequence - 1,
+                incarnation: 1,
+            },
+        );
+    }),
+    ("account", |events| {
+        for op in events.iter_mut().filter_map(op_mut) {
+            if let Subject::Account { phone, .. } = &mut op.subject {
+                *phone = "+1".to_owned();
+            }
+        }
+    }),
+    ("account", |events| {
+        for op in events.iter_mut().filter_map(op_mut) {
+            if op.class == Class::LogIn {
+                op.outcome = Outcome::Failed;
+                op.error = Some("NOT_FOUND".to_owned());
+                return;
+            }
+        }
+    }),
+    ("consensus", |events| {
+        groups(events, |node, _, group| group.leader |= node == "n2");
+    }),
+    ("consensus", |events| {
+        groups(events, |node, at, group| {
+            if node == "n3" && at > Nanos::from_millis(6000) && at < Nanos::from_millis(7000) {
+                group.commit -= 3000;
+            }
+        });
+    }),
+    ("consensus", |events| {
+        groups(events, |_, at, group| {
+            if at > Nanos::from_millis(14_000) {
+                group.commit = 5;
+            }
+        });
+    }),
+    ("consensus", |events| {
+        groups(events, |node, _, group| {
+            if node == "n3" && group.digest != 0 {
+                group.digest += 1;
+            }
+        });
+    }),
+    ("stuck", |events| {
+        for op in events.iter_mut().filter_map(op_mut) {
+            if op.intended >= Nanos::from_millis(9400) && op.class == Class::Send {
+                op.outcome = Outcome::Unknown;
+            }
+        }
+    }),
+    ("stuck", |events| {
+        let item = events.iter().rev().find_map(send_ok).unwrap();
+        unshow(events, item);
+        events.push(Event::Harness(HarnessEvent {
+            at: Nanos::from_millis(15_900),
+            kind: HarnessKind::NotDrained,
+            text: "1 owed".to_owned(),
+        }));
+    }),
+    ("node-exit", |events| {
+        for event in events {
+            if let Event::Process(process) = event {
+                process.change = ProcessChange::Ended {
+                    how: "signal 6".to_owned(),
+                    asked_for: false,
+                };
+                process.at = Nanos::from_millis(8000);
+                return;
+            }
+        }
+    }),
+];
+
+/// Spoils that leave a promise open instead of breaking it.
+const DOUBTS: &[Spoil] = &[
+    ("unseen", |events| {
+        let item = acked(events, 30);
+        unshow(events, item);
+        close_streams(events);
+    }),
+    ("lost-acked", |events| {
+        for event in events {
+            if let Event::Read(read) = event {
+                read.complete = false;
+            }
+        }
+    }),
+    ("phantom", |events| {
+        events.iter_mut().filter_map(shown_mut).next().unwrap().item = Some(77_777_777);
+        events.retain(|e| !matches!(e, Event::Phase(p) if p.phase == Phase::TearDown));
+    }),
+    ("assumptions", |events| {
+        events.retain(|e| !matches!(e, Event::Phase(p) if p.phase == Phase::TearDown));
+    }),
+    ("assumptions", |events| {
+        let op = events.iter_mut().filter_map(op_mut).nth(100).unwrap();
+        op.sent = op.done.plus(Duration::from_millis(1));
+    }),
+    ("coverage", |events| {
+        for event in events {
+            if let Event::Fault(fault) = event
+                && matches!(fault.change, FaultChange::Installed { .. })
+            {
+                fault.change = FaultChange::Indeterminate {
+                    reason: "no probe came back".to_owned(),
+                };
+                return;
+            }
+        }
+    }),
+];
+
+/// Exchanges what was shown by two neighbouring events that `same` allows, far enough apart that their sends did not
+/// overlap.
+fn swap_bodies(events: &mut [Event], same: fn(&Shown, &Shown) -> bool) {
+    let shown: Vec<(usize, Shown)> = events
+        .iter()
+        .enumerate()
+        .filter_map(|(n, e)| match e {
+            Event::Shown(s) if s.at < Nanos::from_millis(4000) => Some((n, s.clone())),
+            _ => None,
+        })
+        .collect();
+    let apart = Duration::from_millis(30);
+    let (a, b) = shown
+        .iter()
+        .enumerate()
+        .find_map(|(n, (a, first))| {
+            let later = &shown[n + 1..];
+            let found = later
+                .iter()
+                .find(|(_, s)| same(first, s) && s.at.since(first.at) > apart);
+            found.map(|(b, _)| (*a, *b))
+        })
+        .unwrap();
+    let (first, second) = events.split_at_mut(b);
+    let (first, second) = (shown_mut(&mut first[a]).unwrap(), shown_mut(&mut second[0]).unwrap());
+    std::mem::swap(&mut first.item, &mut second.item);
+    std::mem::swap(&mut first.hash, &mut second.hash);
+    std::mem::swap(&mut first.position, &mut second.position);
+}
+
+fn last_shown(events: &mut [Event], user: u64, device: u32) -> Shown {
+    let mine = events.iter_mut().filter_map(shown_mut);
+    mine.filter(|s| s.user == user && s.device == device)
+        .last()
+        .unwrap()
+        .clone()
+}
+
+fn push_session(events: &mut Vec<Event>, at: Nanos, change: SessionChange) {
+    events.push(Event::Session(crate::history::SessionEvent {
+        at,
+        system: "main".to_owned(),
+        session: 21,
+        user: 2,
+        device: 1,
+        change,
+    }));
+}
+
+fn groups(events: &mut [Event], change: fn(&str, Nanos, &mut crate::history::GroupStatus)) {
+    for event in events {
+        if let Event::Observed(observed) = event
+            && let Some(status) = &mut observed.status
+        {
+            for group in &mut status.groups {
+                change(&observed.node, observed.at, group);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_spoilt_history_is_caught_by_its_promise() {
+    let script = script();
+    let good = script.events();
+    for (number, (name, spoil)) in SPOILS.iter().enumerate() {
+        let mut events = good.clone();
+        spoil(&mut events);
+        let found = &findings(&script, events)[name];
+        assert_eq!(found.verdict, Verdict::Fail, "spoil {number} is for {name}: {found:?}");
+        let witness = found.witness.as_deref().unwrap();
+        assert!(
+            witness.len() > 20 && witness.contains(char::is_numeric),
+            "a witness names things: {witness}"
+        );
+    }
+}
+
+#[test]
+fn what_can_not_be_told_is_unknown_and_not_a_failure() {
+    let script = script();
+    let good = script.events();
+    for (number, (name, spoil)) in DOUBTS.iter().enumerate() {
+        let mut events = good.clone();
+        spoil(&mut events);
+        let found = &findings(&script, events)[name];
+        assert_eq!(
+            found.verdict,
+            Verdict::Unknown,
+            "doubt {number} is for {name}: {found:?}"
+        );
+        assert!(found.reason.is_some());
+    }
+}
+
+#[test]
+fn every_promise_has_a_history_that_makes_it_fail_or_doubt() {
+    let covered: BTreeSet<&str> = SPOILS.iter().chain(DOUBTS).map(|(name, _)| *name).collect();
+    for promise in ALL {
+        assert!(covered.contains(promise.name()), "nothing spoils {}", promise.name());
+    }
+}
+
+#[test]
+fn names_are_unique_and_kebab_case() {
+    let names: BTreeSet<_> = ALL.iter().map(|p| p.name()).collect();
+    assert_eq!(names.len(), ALL.len());
+    for promise in ALL {
+        assert!(promise.name().chars().all(|c| c.is_ascii_lowercase() || c == '-'));
+        assert!(promise.about().len() > 20 && super::promise_named(promise.name()).is_some());
+    }
+}
+
+#[test]
+fn an_unknown_send_that_nobody_saw_is_no_loss() {
+    let script = script();
+    let mut events = script.events();
+    let item = acked(&events, 100);
+    unread(&mut events, item);
+    unshow(&mut events, item);
+    close_streams(&mut events);
+    for op in events.iter_mut().filter_map(op_mut) {
+        if matches!(op.subject, Subject::Item { item: i, .. } if i == item) {
+            op.outcome = Outcome::Unknown;
+        }
+    }
+    let found = findings(&script, events);
+    assert_eq!(found["lost-acked"].verdict, Verdict::Pass);
+}
+
+#[test]
+fn under_a_key_a_later_write_replaces_an_earlier_one() {
+    let script = Script { devices: 0, ..script() };
+    let put = |keep: usize| {
+        let mut events = script.events();
+        for event in &mut events {
+            match event {
+                Event::Op(op) => {
+                    if let Subject::Item { log, owed, .. } = &mut op.subject {
+                        *log = log.replace("c:", "k:");
+                        owed.clear();
+                    }
+                }
+                Event::Read(read) => {
+                    read.log = read.log.replace("c:", "k:");
+                    let kept = read.items.remove(if keep == 0 { 0 } else { read.items.len() - keep });
+                    read.items = vec![kept];
+                }
+                _ => {}
+            }
+        }
+        findings(&script, events)["lost-acked"].clone()
+    };
+    assert_eq!(put(1).verdict, Verdict::Pass, "the last write is what is left");
+    assert_eq!(put(0).verdict, Verdict::Fail, "the first write can not be what is left");
+}
+
+/// Anything at all may stand in a history that is read from a file.
+fn arbitrary_spoil() -> impl Strategy<Value = Vec<(usize, u8, u64)>> {
+    proptest::collection::vec((any::<usize>(), any::<u8>(), any::<u64>()), 0..60)
+}
+
+fn disturb(events: &mut Vec<Event>, spoils: &[(usize, u8, u64)]) {
+    for (place, how, value) in spoils {
+        if events.is_empty() {
+            return;
+        }
+        let place = place % events.len();
+        let time = if value % 3 == 0 { Nanos(u64::MAX) } else { Nanos(*value) };
+        match (how % 6, &mut events[place]) {
+            (0, _) => {
+                events.remove(place);
+            }
+            (1, Event::Shown(s)) => (s.at, s.sequence, s.position) = (time, *value, u64::MAX),
+            (1, Event::Op(o)) => (o.done, o.sent) = (time, Nanos(u64::MAX - 1)),
+            (1, Event::Fault(f)) => {
+                f.change = FaultChange::Installed {
+                    effective: time,
+                    evidence: String::new(),
+                }
+            }
+            (2, Event::Shown(s)) => (s.item, s.user, s.device) = (Some(*value), *value, u32::MAX),
+            (2, Event::Op(o)) => (o.intended, o.outcome) = (time, Outcome::Unknown),
+            (2, Event::Fault(f)) => {
+                f.change = FaultChange::Healed {
+                    healed: time,
+                    evidence: String::new(),
+                }
+            }
+            (3, Event::Session(s)) => {
+                s.change = SessionChange::Connected {
+                    connection: 9,
+                    after: u64::MAX,
+                }
+            }
+            (3, Event::Read(r)) => (r.began, r.ended) = (time, Nanos(0)),
+            (3, Event::Phase(p)) => p.at = time,
+            (4, _) => {
+                let event = events[place].clone();
+                events.insert((place * 7) % events.len(), event);
+            }
+            (_, Event::Observed(o)) => (o.at, o.status) = (time, None),
+            _ => events.truncate(events.len() * 3 / 4),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn no_history_is_too_odd(spoils in arbitrary_spoil()) {
+        let script = Script { load_end: Nanos::from_millis(9000), gap: Duration::from_millis(60), ..script() };
+        let mut events = script.events();
+        disturb(&mut events, &spoils);
+        let history = History::new(script.header(), events);
+        let found = judge(&history, ALL);
+        prop_assert_eq!(found.len(), ALL.len());
+        let rows = crate::recovery::rows(&history);
+        prop_assert!(rows.iter().all(|row| row.bound_ms.is_finite()));
+    }
+}

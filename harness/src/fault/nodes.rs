@@ -1,0 +1,152 @@
+//! What is done to nodes, and to who leads them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::evidence::Evidence;
+use crate::backend::{Backend, BackendError, NodeSignal};
+use crate::base::{Nanos, RunClock};
+use crate::history::NodeStatus;
+use crate::system::System;
+use crate::target::{NodeName, Observations, leader_of};
+
+/// How long a leader may take to hand over.
+const TRANSFER_WITHIN: Duration = Duration::from_secs(10);
+/// Between two questions to the new leader; the error bound of the instant.
+const ASK_EVERY: Duration = Duration::from_millis(2);
+
+/// A system's nodes, and where they run.
+#[derive(Clone)]
+pub(super) struct Nodes {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) system: Arc<dyn System>,
+    pub(super) clock: RunClock,
+}
+
+impl Nodes {
+    /// Asks every node what it says of itself, all at once. Who says nothing is not in the answer.
+    pub(super) async fn observe(&self) -> Observations {
+        let mut asking = JoinSet::new();
+        for node in &self.system.roster().nodes {
+            let (system, name) = (Arc::clone(&self.system), node.name.clone());
+            asking.spawn(async move {
+                let status = system.observe(&name).await;
+                (name, status)
+            });
+        }
+        let mut seen = Observations::new();
+        while let Some(answer) = asking.join_next().await {
+            if let Ok((name, Some(status))) = answer {
+                seen.insert(name, status);
+            }
+        }
+        seen
+    }
+
+    /// Signals nodes at one instant.
+    pub(super) async fn signal(&self, nodes: &[NodeName], signal: NodeSignal) -> Result<Evidence, BackendError> {
+        let seen = self.backend.signal(nodes, signal).await?;
+        Ok(Evidence::all(seen.into_iter().map(Evidence::from), self.clock.now()))
+    }
+
+    /// Resumes those that still run; one that was killed meanwhile is frozen no more.
+    pub(super) async fn resume(&self, nodes: &[NodeName]) -> Result<Evidence, String> {
+        let mut parts = Vec::new();
+        for node in nodes {
+            match self.signal(std::slice::from_ref(node), NodeSignal::Cont).await {
+                Ok(seen) => parts.push(seen),
+                Err(BackendError::NotRunning { how, .. }) => parts.push(Evidence {
+                    at: self.clock.now(),
+                    text: format!("{node}: its process has ended ({how})"),
+                }),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(Evidence::all(parts, self.clock.now()))
+    }
+
+    /// Starts nodes, all at once, and waits until each is ready. One that runs already needs nothing.
+    pub(super) async fn start(&self, nodes: &[NodeName]) -> Result<Evidence, String> {
+        let mut starting = JoinSet::new();
+        for node in nodes {
+            let nodes = self.clone();
+            let node = node.clone();
+            starting.spawn(async move { nodes.start_one(&node).await });
+        }
+        let mut parts = Vec::new();
+        let mut errors = Vec::new();
+        while let Some(started) = starting.join_next().await {
+            match started {
+                Ok(Ok(seen)) => parts.push(seen),
+                Ok(Err(error)) => errors.push(error),
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors.join("; "));
+        }
+        parts.sort_by(|a, b| a.text.cmp(&b.text));
+        Ok(Evidence::all(parts, self.clock.now()))
+    }
+
+    async fn start_one(&self, node: &str) -> Result<Evidence, String> {
+        let spec = self.system.node_spec(node).map_err(|error| error.to_string())?;
+        match self.backend.start(&spec).await {
+            Ok(started) => Ok(Evidence {
+                at: started.ready,
+                text: format!("{node}: process {} is ready", started.pid),
+            }),
+            Err(BackendError::AlreadyRunning(_)) => Ok(Evidence {
+                at: self.clock.now(),
+                text: format!("{node}: it runs already"),
+            }),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Has the leader of `group` hand over to `to`, and waits until `to` itself says that it leads, in a later term.
+    pub(super) async fn transfer(&self, group: &str, to: &str) -> Result<Evidence, String> {
+        let before = self.observe().await;
+        let term = term_of_leader(group, &before);
+        self.system.transfer_leader(group, to).await?;
+        let deadline = self.clock.now().plus(TRANSFER_WITHIN);
+        while self.clock.now() < deadline {
+            let status = self.system.observe(to).await;
+            let at = self.clock.now();
+            let leads = status.as_ref().and_then(|status| leads_in(group, status));
+            if let Some(now) = leads.filter(|now| Some(*now) > term) {
+                return Ok(Evidence {
+                    at,
+                    text: format!(
+                        "{to} says that it leads {group} in term {now}, after term {}",
+                        term.unwrap_or(0)
+                    ),
+                });
+            }
+            self.clock.sleep(ASK_EVERY).await;
+        }
+        Err(format!("{to} did not come to lead {group} within {TRANSFER_WITHIN:?}"))
+    }
+
+    /// As evidence, that nothing is to be undone.
+    pub(super) fn nothing_to_undo(&self, at: Nanos) -> Evidence {
+        Evidence {
+            at,
+            text: "there is nothing to undo".to_owned(),
+        }
+    }
+}
+
+fn leads_in(group: &str, status: &NodeStatus) -> Option<u64> {
+    let found = status
+        .groups
+        .iter()
+        .find(|status| status.group == group && status.leader);
+    found.map(|status| status.term)
+}
+
+fn term_of_leader(group: &str, seen: &Observations) -> Option<u64> {
+    leads_in(group, seen.get(&leader_of(group, seen)?)?)
+}

@@ -1,0 +1,29 @@
+//! The history: everything that happened in a run, append-only, on one clock.
+//!
+//! Recovery figures and promises are pure functions of it, so a folder can be judged again without anything else.
+//! During a run everything is written through a [`Recorder`]; afterwards [`read`] gives back the same events.
+//! [`History`] is a whole one with its indexes; [`RunFacts`] is what judging needs to know of the plan.
+
+mod event;
+mod facts;
+mod reader;
+mod recorder;
+mod spans;
+#[cfg(test)]
+pub(crate) mod synth;
+#[cfg(test)]
+mod tests;
+mod view;
+mod windows;
+mod writer;
+
+pub use event::*;
+pub use facts::{HOLD, LAG_P99_MS_MAX, LoadFacts, PHASE_OPERATIONS_MIN, RunFacts, SHED_RATIO_MAX};
+pub use reader::{HistoryError, ReadLimits, Recorded, read, read_from};
+pub use recorder::{Recorder, RecorderLimits, Subscription};
+pub use spans::{EVENTS_MAX, SpanEvent, SpanRecord, SpanTracker, TraceIds, phase_name};
+pub use view::{Delivery, Device, DeviceEvent, Fate, History, Item, Logical, SystemView};
+pub use windows::{FaultOutcome, FaultWindow, Phases, fault_windows};
+
+/// The file's name inside a run's folder.
+pub const FILE_NAME: &str = "history.jsonl.zst";

@@ -1,0 +1,525 @@
+//! A history with its indexes: what judges and figures are drawn from, built once, n log n.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Class, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Observed, Operation, Outcome, Phase, Phases,
+    ProcessEvent, ReadBack, RunFacts, SessionChange, SessionEvent, Shown, Subject, fault_windows,
+};
+use crate::base::Nanos;
+
+/// A whole history.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// Its first record.
+    pub header: Header,
+    /// The plan, as far as judging needs it.
+    pub facts: RunFacts,
+    /// The phases.
+    pub phases: Phases,
+    /// The faults of all systems, see [`fault_windows`].
+    pub faults: Vec<FaultWindow>,
+    /// What the harness noticed about itself.
+    pub harness: Vec<HarnessEvent>,
+    /// The systems, by name.
+    pub systems: BTreeMap<String, SystemView>,
+    /// The time of the last event.
+    pub ended: Nanos,
+}
+
+/// What happened to one system.
+#[derive(Clone, Debug, Default)]
+pub struct SystemView {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Every attempt, in the order of `done`.
+    pub attempts: Vec<Operation>,
+    /// Every operation with its attempts put together, in the order of `intended`.
+    pub operations: Vec<Logical>,
+    /// What was put into logs, by identity.
+    pub items: BTreeMap<u64, Item>,
+    /// Identities that two operations used: a mistake of the generator.
+    pub item_conflicts: Vec<u64>,
+    /// What was shown, in the order of time.
+    pub shown: Vec<Shown>,
+    /// The devices, by account and device.
+    pub devices: BTreeMap<(u64, u32), Device>,
+    /// The authoritative reads, in the order of their beginning.
+    pub reads: Vec<ReadBack>,
+    /// What the system said of itself, in the order of time.
+    pub observed: Vec<Observed>,
+    /// Processes that started and ended, in the order of time.
+    pub processes: Vec<ProcessEvent>,
+    /// Session changes, in the order of time.
+    pub sessions: Vec<SessionEvent>,
+    /// What was owed to each device, in the order of `intended`.
+    pub deliveries: Vec<Delivery>,
+    /// The groups each session belongs to, as `zone:europe`.
+    pub session_groups: BTreeMap<u64, BTreeSet<String>>,
+}
+
+/// One operation with its attempts put together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logical {
+    /// Its number.
+    pub id: u64,
+    /// Its class.
+    pub class: Class,
+    /// The session that did it.
+    pub session: u64,
+    /// What it needed.
+    pub needs: String,
+    /// True for the probe's.
+    pub probe: bool,
+    /// When the schedule meant it.
+    pub intended: Nanos,
+    /// When its first attempt was sent.
+    pub sent: Nanos,
+    /// When the attempt that decided it was sent: the first that was acknowledged, else the last.
+    pub decided_sent: Nanos,
+    /// When it was decided.
+    pub done: Nanos,
+    /// Acknowledged by any attempt; else unknown by any; else failed; shed when it never left.
+    pub outcome: Outcome,
+    /// How many attempts.
+    pub attempts: u32,
+    /// Why it is not ok.
+    pub error: Option<String>,
+    /// When the first of its attempts was over that was not ok, even if a later one was.
+    pub first_error: Option<Nanos>,
+}
+
+/// What may be demanded of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was acknowledged: it must be there.
+    Must,
+    /// It may have happened.
+    May,
+    /// It surely did not happen.
+    Not,
+}
+
+/// One item put into a log, over all its attempts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Its identity.
+    pub item: u64,
+    /// The operation.
+    pub operation: u64,
+    /// The log.
+    pub log: String,
+    /// Who put it.
+    pub author: u64,
+    /// Who is owed it.
+    pub owed: Vec<u64>,
+    /// Hash of its body.
+    pub hash: u64,
+    /// The session that sent it.
+    pub session: u64,
+    /// The number its device gave it.
+    pub client_id: u64,
+    /// When its first attempt was sent.
+    pub sent: Nanos,
+    /// When its last attempt was over.
+    pub over: Nanos,
+    /// When it was first acknowledged.
+    pub acked: Option<Nanos>,
+    /// The node that acknowledged it first.
+    pub acked_by: Option<String>,
+    /// Every position an answer named, with when and whether it was a repeated answer.
+    pub positions: Vec<(u64, Nanos)>,
+    /// What may be demanded.
+    pub fate: Fate,
+    /// How many attempts.
+    pub attempts: u32,
+    /// True when an attempt other than the last was unknown.
+    pub retried_after_unknown: bool,
+}
+
+/// One device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Device {
+    /// Its session in the generator.
+    pub session: u64,
+    /// When it was surely known to the service: its log-in acknowledged, or its stream open.
+    pub registered: Option<Nanos>,
+    /// What happened on it, in order: indexes into [`SystemView::shown`] and [`SystemView::sessions`].
+    pub timeline: Vec<(Nanos, DeviceEvent)>,
+}
+
+/// One thing that happened on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceEvent {
+    /// An index into [`SystemView::shown`].
+    Shown(usize),
+    /// An index into [`SystemView::sessions`].
+    Session(usize),
+}
+
+/// One message owed to one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The item.
+    pub item: u64,
+    /// The recipient.
+    pub user: u64,
+    /// The recipient's device.
+    pub device: u32,
+    /// The device's session in the generator.
+    pub session: u64,
+    /// When the message was meant to be sent.
+    pub intended: Nanos,
+    /// When it was acknowledged.
+    pub acked: Option<Nanos>,
+    /// When the device first showed it.
+    pub shown: Option<Nanos>,
+    /// What the message may demand.
+    pub fate: Fate,
+    /// When the sending was over.
+    pub over: Nanos,
+    /// What the sending needed.
+    pub needs: String,
+    /// True for the probe's.
+    pub probe: bool,
+    /// True when the sending was shed.
+    pub shed: bool,
+}
+
+impl History {
+    /// Builds the indexes. Events may come in any order.
+    #[must_use]
+    pub fn new(header: Header, events: Vec<Event>) -> Self {
+        let facts = RunFacts::from_plan(&header.plan);
+        let mut systems: BTreeMap<String, SystemView> = BTreeMap::new();
+        for (name, kind) in &facts.systems {
+            view(&mut systems, name).kind.clone_from(kind);
+        }
+        let ended = events.iter().map(Event::at).max().unwrap_or_default();
+        let (mut phases, mut faults, mut harness) = (Vec::new(), Vec::new(), Vec::new());
+        for event in events {
+            match event {
+                Event::Phase(e) => phases.push(e),
+                Event::Fault(e) => faults.push(e),
+                Event::Harness(e) => harness.push(e),
+                Event::Op(e) => view(&mut systems, &e.system.clone()).attempts.push(e),
+                Event::Shown(e) => view(&mut systems, &e.system.clone()).shown.push(e),
+                Event::Session(e) => view(&mut systems, &e.system.clone()).sessions.push(e),
+                Event::Observed(e) => view(&mut systems, &e.system.clone()).observed.push(e),
+                Event::Read(e) => view(&mut systems, &e.system.clone()).reads.push(e),
+                Event::Process(e) => view(&mut systems, &e.system.clone()).processes.push(e),
+            }
+        }
+        faults.sort_by_key(|e| e.at);
+        harness.sort_by_key(|e| e.at);
+        for system in systems.values_mut() {
+            system.index();
+        }
+        Self {
+            header,
+            facts,
+            phases: Phases::new(&phases),
+            faults: fault_windows(&faults),
+            harness,
+            systems,
+            ended,
+        }
+    }
+
+    /// The system's own faults, wholes and bursts.
+    pub fn faults_of<'a>(&'a self, system: &'a str) -> impl Iterator<Item = &'a FaultWindow> {
+        self.faults.iter().filter(move |f| f.system == system)
+    }
+
+    /// True when the harness noticed something of this kind.
+    #[must_use]
+    pub fn noticed(&self, kind: HarnessKind) -> bool {
+        self.harness.iter().any(|e| e.kind == kind)
+    }
+
+    /// When the load ended: the drain's beginning, else the history's end.
+    #[must_use]
+    pub fn load_end(&self) -> Nanos {
+        self.phases.load_end().unwrap_or(self.ended)
+    }
+
+    /// When the system began to be stopped; what follows proves nothing about it.
+    #[must_use]
+    pub fn tear_down(&self) -> Nanos {
+        self.phases.start(Phase::TearDown).unwrap_or(Nanos(u64::MAX))
+    }
+}
+
+fn view<'a>(systems: &'a mut BTreeMap<String, SystemView>, name: &str) -> &'a mut SystemView {
+    if !systems.contains_key(name) {
+        let new = SystemView {
+            name: name.to_owned(),
+            kind: "unknown".to_owned(),
+            ..SystemView::default()
+        };
+        systems.insert(name.to_owned(), new);
+    }
+    systems.get_mut(name).expect("just put in")
+}
+
+impl SystemView {
+    /// The device's name in a witness.
+    #[must_use]
+    pub fn device_name(user: u64, device: u32) -> String {
+        format!("device {device} of user {user}")
+    }
+
+    /// The devices of `user`.
+    pub fn devices_of(&self, user: u64) -> impl Iterator<Item = (u32, &Device)> {
+        self.devices
+            .range((user, 0)..=(user, u32::MAX))
+            .map(|((_, device), it)| (*device, it))
+    }
+
+    /// What `device` was shown, in order, without what it dropped as repeated on the wire.
+    pub fn shown_on<'a>(&'a self, device: &'a Device) -> impl Iterator<Item = &'a Shown> {
+        device.timeline.iter().filter_map(|(_, event)| match event {
+            DeviceEvent::Shown(index) => Some(&self.shown[*index]).filter(|s| !s.repeated_on_wire),
+            DeviceEvent::Session(_) => None,
+        })
+    }
+
+    /// The last complete read of each log.
+    #[must_use]
+    pub fn final_reads(&self) -> BTreeMap<&str, &ReadBack> {
+        self.reads
+            .iter()
+            .filter(|r| r.complete)
+            .map(|r| (r.log.as_str(), r))
+            .collect()
+    }
+
+    fn index(&mut self) {
+        self.attempts.sort_by_key(|o| (o.done, o.id, o.attempt));
+        self.shown.sort_by_key(|e| e.at);
+        self.sessions.sort_by_key(|e| e.at);
+        self.observed.sort_by_key(|e| e.at);
+        self.processes.sort_by_key(|e| e.at);
+        self.reads.sort_by_key(|e| (e.began, e.ended));
+        self.index_operations();
+        self.index_devices();
+        self.index_deliveries();
+    }
+
+    fn index_operations(&mut self) {
+        let mut operations: BTreeMap<(Class, u64), Logical> = BTreeMap::new();
+        let mut conflicts = BTreeSet::new();
+        for attempt in &self.attempts {
+            let groups = self.session_groups.entry(attempt.session).or_default();
+            for (label, value) in &attempt.groups {
+                groups.insert(format!("{label}:{value}"));
+            }
+            operations
+                .entry((attempt.class, attempt.id))
+                .and_modify(|op| op.take(attempt))
+                .or_insert_with(|| Logical::new(attempt));
+            let Subject::Item { item, .. } = &attempt.subject else {
+                continue;
+            };
+            match self.items.get_mut(item) {
+                None => {
+                    self.items.extend(Item::new(attempt).map(|new| (*item, new)));
+                }
+                Some(known) if known.operation == attempt.id => known.take(attempt),
+                Some(_) => {
+                    conflicts.insert(*item);
+                }
+            }
+        }
+        self.item_conflicts = conflicts.into_iter().collect();
+        self.operations = operations.into_values().collect();
+        self.operations.sort_by_key(|o| (o.intended, o.id));
+    }
+
+    fn index_devices(&mut self) {
+        for attempt in &self.attempts {
+            let Subject::Device { user, device, .. } = attempt.subject else {
+                continue;
+            };
+            let known = self.devices.entry((user, device)).or_default();
+            known.session = attempt.session;
+            if attempt.outcome == Outcome::Ok {
+                known.registered = Some(known.registered.map_or(attempt.done, |r| r.min(attempt.done)));
+            }
+        }
+        for (index, event) in self.sessions.iter().enumerate() {
+            let known = self.devices.entry((event.user, event.device)).or_default();
+            known.session = event.session;
+            known.timeline.push((event.at, DeviceEvent::Session(index)));
+            if matches!(event.change, SessionChange::Connected { .. }) {
+                known.registered = Some(known.registered.map_or(event.at, |r| r.min(event.at)));
+            }
+        }
+        for (index, event) in self.shown.iter().enumerate() {
+            let known = self.devices.entry((event.user, event.device)).or_default();
+            known.session = event.session;
+            known.timeline.push((event.at, DeviceEvent::Shown(index)));
+        }
+        for device in self.devices.values_mut() {
+            // Stable: of one instant, a connection's opening comes before what it brought.
+            device.timeline.sort_by_key(|(at, _)| *at);
+        }
+    }
+
+    fn index_deliveries(&mut self) {
+        let mut first_shown: BTreeMap<(u64, u64, u32), Nanos> = BTreeMap::new();
+        for shown in self.shown.iter().filter(|s| !s.repeated_on_wire) {
+            if let Some(item) = shown.item {
+                first_shown.entry((item, shown.user, shown.device)).or_insert(shown.at);
+            }
+        }
+        let operations: BTreeMap<u64, &Logical> = self
+            .operations
+            .iter()
+            .filter(|o| matches!(o.class, Class::Send | Class::Put | Class::Request))
+            .map(|o| (o.id, o))
+            .collect();
+        let mut deliveries = Vec::new();
+        for item in self.items.values() {
+            let operation = operations.get(&item.operation);
+            for user in &item.owed {
+                for ((_, device), known) in self.devices.range((*user, 0)..=(*user, u32::MAX)) {
+                    // A device that came while the message was on its way may or may not be owed it.
+                    if known.registered.is_none_or(|r| r > item.sent) {
+                        continue;
+                    }
+                    deliveries.push(Delivery {
+                        item: item.item,
+                        user: *user,
+                        device: *device,
+                        session: known.session,
+                        intended: operation.map_or(item.sent, |o| o.intended),
+                        acked: item.acked,
+                        shown: first_shown.get(&(item.item, *user, *device)).copied(),
+                        fate: item.fate,
+                        over: item.over,
+                        needs: operation.map_or_else(String::new, |o| o.needs.clone()),
+                        probe: operation.is_some_and(|o| o.probe),
+                        shed: operation.is_some_and(|o| o.outcome == Outcome::Shed),
+                    });
+                }
+            }
+        }
+        deliveries.sort_by_key(|d| (d.intended, d.item, d.user, d.device));
+        self.deliveries = deliveries;
+    }
+}
+
+impl Logical {
+    fn new(attempt: &Operation) -> Self {
+        Self {
+            id: attempt.id,
+            class: attempt.class,
+            session: attempt.session,
+            needs: attempt.needs.clone(),
+            probe: attempt.probe,
+            intended: attempt.intended,
+            sent: attempt.sent,
+            decided_sent: attempt.sent,
+            done: attempt.done,
+            outcome: attempt.outcome,
+            attempts: 1,
+            error: attempt.error.clone(),
+            first_error: (attempt.outcome != Outcome::Ok).then_some(attempt.done),
+        }
+    }
+
+    /// Attempts come in the order of `done`.
+    fn take(&mut self, attempt: &Operation) {
+        self.attempts += 1;
+        self.sent = self.sent.min(attempt.sent);
+        self.intended = self.intended.min(attempt.intended);
+        if attempt.outcome != Outcome::Ok {
+            self.first_error.get_or_insert(attempt.done);
+        }
+        if self.outcome == Outcome::Ok {
+            return;
+        }
+        self.done = attempt.done;
+        self.decided_sent = attempt.sent;
+        self.error.clone_from(&attempt.error);
+        self.outcome = match (self.outcome, attempt.outcome) {
+            (_, Outcome::Ok) => Outcome::Ok,
+            (Outcome::Unknown, _) | (_, Outcome::Unknown) => Outcome::Unknown,
+            (Outcome::Shed, Outcome::Shed) => Outcome::Shed,
+            _ => Outcome::Failed,
+        };
+    }
+
+    /// From the intent to the decision: what its user waited.
+    #[must_use]
+    pub const fn waited(&self) -> std::time::Duration {
+        self.done.since(self.intended)
+    }
+}
+
+impl Item {
+    fn new(attempt: &Operation) -> Option<Self> {
+        let Subject::Item {
+            item,
+            log,
+            author,
+            owed,
+            client_id,
+            hash,
+            ..
+        } = &attempt.subject
+        else {
+            return None;
+        };
+        let mut new = Self {
+            item: *item,
+            operation: attempt.id,
+            log: log.clone(),
+            author: *author,
+            owed: owed.clone(),
+            hash: *hash,
+            session: attempt.session,
+            client_id: *client_id,
+            sent: attempt.sent,
+            over: attempt.done,
+            acked: None,
+            acked_by: None,
+            positions: Vec::new(),
+            fate: Fate::Not,
+            attempts: 0,
+            retried_after_unknown: false,
+        };
+        new.take(attempt);
+        Some(new)
+    }
+
+    fn take(&mut self, attempt: &Operation) {
+        if self.attempts > 0 && self.fate == Fate::May {
+            self.retried_after_unknown = true;
+        }
+        self.attempts += 1;
+        self.sent = self.sent.min(attempt.sent);
+        self.over = self.over.max(attempt.done);
+        match attempt.outcome {
+            Outcome::Ok => {
+                self.fate = Fate::Must;
+                if self.acked.is_none() {
+                    self.acked = Some(attempt.done);
+                    self.acked_by.clone_from(&attempt.answered_by);
+                }
+            }
+            Outcome::Unknown if self.fate == Fate::Not => self.fate = Fate::May,
+            Outcome::Unknown | Outcome::Failed | Outcome::Shed => {}
+        }
+        if let Subject::Item {
+            position: Some(position),
+            ..
+        } = attempt.subject
+        {
+            self.positions.push((position, attempt.done));
+        }
+    }
+}

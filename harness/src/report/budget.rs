@@ -1,0 +1,171 @@
+//! Budgets: what the scenario allows, beside what was measured.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    base::{
+        expr::{Expr, Op, Scope, Unit},
+        millis,
+    },
+    history::{Class, History},
+    recovery::{ALL_CLIENTS, Figure, Sample, SystemRecovery, samples},
+};
+
+/// What a budget came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BudgetVerdict {
+    /// Kept.
+    Pass,
+    /// Exceeded.
+    Fail,
+    /// Too little was measured to tell.
+    Unknown,
+}
+
+/// One budget, beside what was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BudgetResult {
+    /// As written.
+    pub expr: String,
+    /// In the unit of the figure: a share, milliseconds, or a count. Null when the figure does not apply.
+    pub actual: Figure,
+    /// What it came to.
+    pub verdict: BudgetVerdict,
+    /// In words, where it is no plain comparison.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    #[serde(skip)]
+    unit: Option<Unit>,
+}
+
+impl BudgetResult {
+    /// What was measured, as a person reads it.
+    #[must_use]
+    pub fn actual_in_words(&self) -> String {
+        match (self.unit, self.actual.value()) {
+            (Some(Unit::Ratio), Some(share)) => format!("{:.3} %", share * 100.0),
+            (Some(Unit::Count), Some(count)) => format!("{count}"),
+            _ => self.actual.human(),
+        }
+    }
+}
+
+/// Holds every budget of the plan against the figures.
+pub(super) fn budgets(history: &History, recovery: &BTreeMap<String, SystemRecovery>) -> Vec<BudgetResult> {
+    let facts = &history.facts;
+    facts
+        .recovery_budgets
+        .iter()
+        .chain(&facts.slo_budgets)
+        .map(|text| match text.parse::<Expr>() {
+            Ok(expr) => one(history, recovery, &expr),
+            Err(error) => BudgetResult {
+                expr: text.clone(),
+                actual: Figure::Unresolved,
+                verdict: BudgetVerdict::Unknown,
+                why: error.to_string(),
+                unit: None,
+            },
+        })
+        .collect()
+}
+
+fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Expr) -> BudgetResult {
+    let systems = recovery
+        .iter()
+        .filter(|(name, _)| expr.system().is_none_or(|wanted| wanted == *name));
+    let figures: Vec<Figure> = match expr.figure.scope {
+        Scope::Recovery => systems
+            .flat_map(|(_, found)| &found.rows)
+            .filter(|row| row.class == expr.class && row.group == expr.group() && row.fault == expr.fault())
+            .filter_map(|row| row.figure(expr.figure.name).copied())
+            .collect(),
+        Scope::Service => systems.map(|(name, _)| service(history, name, expr)).collect(),
+    };
+    // The worst of the systems speaks for all.
+    let worst = figures
+        .into_iter()
+        .max_by(|a, b| rank(expr, a).total_cmp(&rank(expr, b)));
+    let (verdict, why) = match &worst {
+        None => (BudgetVerdict::Unknown, "nothing of the kind was measured".to_owned()),
+        Some(Figure::Unresolved) => (BudgetVerdict::Unknown, "too few operations to tell".to_owned()),
+        Some(Figure::Never) => (BudgetVerdict::Fail, "not within the run".to_owned()),
+        Some(Figure::None) => (BudgetVerdict::Pass, "does not apply: there was no impact".to_owned()),
+        Some(Figure::Value { value, .. }) if expr.holds(*value) => (BudgetVerdict::Pass, String::new()),
+        Some(Figure::Value { .. }) => (BudgetVerdict::Fail, String::new()),
+    };
+    BudgetResult {
+        expr: expr.text.clone(),
+        actual: worst.unwrap_or(Figure::Unresolved),
+        verdict,
+        why,
+        unit: Some(expr.figure.unit),
+    }
+}
+
+/// How bad a figure is for this budget.
+fn rank(expr: &Expr, figure: &Figure) -> f64 {
+    let upwards = matches!(expr.op, Op::Less | Op::LessOrEqual);
+    match figure {
+        Figure::None => f64::NEG_INFINITY,
+        Figure::Value { value, .. } if upwards => *value,
+        Figure::Value { value, .. } => -value,
+        Figure::Unresolved => f64::MAX,
+        Figure::Never => f64::INFINITY,
+    }
+}
+
+/// A service level over the whole time under load.
+fn service(history: &History, system: &str, expr: &Expr) -> Figure {
+    let class = CLASSES.iter().copied().find(|c| c.name() == expr.class);
+    let Some((class, system)) = class.zip(history.systems.get(system)) else {
+        return Figure::Unresolved;
+    };
+    let group = expr.group();
+    let samples = samples(
+        history,
+        system,
+        class,
+        if group.is_empty() { ALL_CLIENTS } else { &group },
+    );
+    if samples.is_empty() {
+        return Figure::Unresolved;
+    }
+    match expr.figure.name {
+        "success" => {
+            let ok = samples.iter().filter(|s| s.ok).count();
+            #[expect(clippy::cast_precision_loss, reason = "counts of operations are far below 2^52")]
+            let share = ok as f64 / samples.len() as f64;
+            Figure::count((share * 1e6).floor() / 1e6)
+        }
+        "p50" => percentile(&samples, 500),
+        "p90" => percentile(&samples, 900),
+        "p99" => percentile(&samples, 990),
+        "p999" => percentile(&samples, 999),
+        _ => Figure::Unresolved,
+    }
+}
+
+const CLASSES: &[Class] = &[
+    Class::SignUp,
+    Class::LogIn,
+    Class::Send,
+    Class::Deliver,
+    Class::Sync,
+    Class::Read,
+    Class::Put,
+    Class::Request,
+];
+
+/// The response time that so many of a thousand operations stay under; a failed one took forever.
+fn percentile(samples: &[Sample], per_mille: usize) -> Figure {
+    let mut waits: Vec<Duration> = samples.iter().filter(|s| s.ok).map(Sample::waited).collect();
+    waits.sort_unstable();
+    let rank = (samples.len() * per_mille).div_ceil(1000).max(1) - 1;
+    waits
+        .get(rank)
+        .map_or(Figure::Never, |wait| Figure::millis(millis(*wait), 0.0))
+}

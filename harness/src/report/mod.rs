@@ -1,0 +1,25 @@
+//! What a person and a machine read of a run.
+//!
+//! [`judge`] draws the [`Judgement`] from a folder's history: promises, recovery figures, budgets, and whether the run
+//! proves anything. Every file of the folder that is not the history itself is drawn from it: [`OUTPUTS`]. [`summary`]
+//! is for the terminal.
+
+mod budget;
+mod doubt;
+mod hlog;
+mod html;
+mod judgement;
+mod junit;
+mod output;
+mod run_json;
+mod series;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+pub use budget::{BudgetResult, BudgetVerdict};
+pub use judgement::{Judgement, Load, judge, judge_events};
+pub use output::{ALL as OUTPUTS, Output, write_all};
+pub use run_json::{RunDocument, SCHEMA, document};
+pub use series::{Bucket, Series, series};
+pub use terminal::summary;

@@ -1,0 +1,433 @@
+//! The judgement and what is drawn from it, on synthetic histories.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{BudgetVerdict, Judgement, OUTPUTS, judge_events, summary, write_all};
+use crate::{
+    base::{Exit, Nanos},
+    check::Verdict,
+    history::{
+        Event, FaultChange, HarnessEvent, HarnessKind, Outcome, Phase,
+        synth::{Effect, Script, Scripted},
+    },
+};
+
+fn script() -> Script {
+    Script {
+        gap: Duration::from_millis(10),
+        outages: vec![Scripted::ms(5000, 6200, Effect::Refuse)],
+        ..Script::default()
+    }
+}
+
+fn with_plan(mut script: Script, pointer: &str, value: Value) -> Script {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let parent = script.plan.pointer_mut(parent).and_then(Value::as_object_mut).unwrap();
+    parent.insert(key.to_owned(), value);
+    script
+}
+
+fn judged(script: &Script) -> Judgement {
+    judge_events(script.header(), script.events(), None)
+}
+
+fn with_event(script: &Script, event: Event) -> Judgement {
+    let mut events = script.events();
+    events.push(event);
+    judge_events(script.header(), events, None)
+}
+
+fn harness(kind: HarnessKind) -> Event {
+    Event::Harness(HarnessEvent {
+        at: Nanos::from_millis(7000),
+        kind,
+        text: "stood still for 3000 ms".to_owned(),
+    })
+}
+
+fn output(judgement: &Judgement, name: &str) -> String {
+    let output = OUTPUTS.iter().find(|o| o.file_name() == name).unwrap();
+    String::from_utf8(output.render(judgement).unwrap()).unwrap()
+}
+
+#[test]
+fn a_good_run_passes() {
+    let judgement = judged(&script());
+    assert_eq!(judgement.exit(), Exit::Pass, "{:?}", judgement.reasons);
+    assert_eq!(judgement.verdict(), Verdict::Pass);
+    assert!(judgement.reasons.is_empty());
+    assert!(judgement.load.ok > 1000 && judgement.load.offered >= judgement.load.ok);
+}
+
+#[test]
+fn a_budget_is_kept_exceeded_or_untold() {
+    let budgets = json!([
+        "send.steady < 5s",
+        "send.steady < 500ms",
+        "put.steady < 1s",
+        "send.relapses <= 0"
+    ]);
+    let script = with_plan(script(), "/expect/recovery", budgets);
+    let judgement = judged(&with_plan(
+        script,
+        "/expect/slo",
+        json!(["send.success >= 10%", "send.p50 < 1ms"]),
+    ));
+    let verdicts: Vec<_> = judgement.budgets.iter().map(|b| b.verdict).collect();
+    assert_eq!(
+        verdicts,
+        [
+            BudgetVerdict::Pass,
+            BudgetVerdict::Fail,
+            BudgetVerdict::Unknown,
+            BudgetVerdict::Pass,
+            BudgetVerdict::Pass,
+            BudgetVerdict::Fail,
+        ]
+    );
+    assert_eq!(judgement.exits, [Exit::Budget, Exit::Inconclusive]);
+    assert_eq!(
+        judgement.verdict(),
+        Verdict::Fail,
+        "a failure is not hidden by what is open"
+    );
+}
+
+#[test]
+fn trouble_of_the_harness_is_inconclusive_and_never_a_verdict_on_the_system() {
+    for kind in [HarnessKind::Stalled, HarnessKind::NotSteady] {
+        let judgement = with_event(&script(), harness(kind));
+        assert_eq!(judgement.exit(), Exit::Inconclusive, "{kind:?}");
+        assert_eq!(judgement.verdict(), Verdict::Unknown);
+    }
+    assert_eq!(
+        with_event(&script(), harness(HarnessKind::Failure)).exit(),
+        Exit::Internal
+    );
+    assert_eq!(
+        with_event(&script(), harness(HarnessKind::Interrupted)).exit(),
+        Exit::Interrupted
+    );
+    assert_eq!(with_event(&script(), harness(HarnessKind::Note)).exit(), Exit::Pass);
+}
+
+#[test]
+fn trouble_of_the_harness_erases_no_witness() {
+    let mut events = script().events();
+    for event in &mut events {
+        if let Event::Shown(shown) = event {
+            shown.hash ^= 1;
+            break;
+        }
+    }
+    events.push(harness(HarnessKind::Stalled));
+    let judgement = judge_events(script().header(), events, Some("cut off"));
+    assert_eq!(judgement.exits, [Exit::Promise, Exit::Inconclusive]);
+    assert!(judgement.reasons[0].contains("corrupted"), "{:?}", judgement.reasons);
+}
+
+#[test]
+fn an_outage_that_no_fault_explains_is_no_pass() {
+    let script = script();
+    let events: Vec<Event> = script
+        .events()
+        .into_iter()
+        .filter(|e| !matches!(e, Event::Fault(_)))
+        .collect();
+    let judgement = judge_events(script.header(), events, None);
+    assert_eq!(judgement.exit(), Exit::Inconclusive);
+    assert!(
+        judgement.reasons.iter().any(|r| r.contains("no fault explains it")),
+        "{:?}",
+        judgement.reasons
+    );
+}
+
+#[test]
+fn a_fault_that_was_not_proven_or_not_undone_is_no_pass() {
+    let spoilt = |change: fn(&FaultChange) -> Option<FaultChange>| {
+        let mut events = script().events();
+        for event in &mut events {
+            if let Event::Fault(fault) = event
+                && let Some(other) = change(&fault.change)
+            {
+                fault.change = other;
+            }
+        }
+        judge_events(script().header(), events, None)
+    };
+    let reason = || "no answer".to_owned();
+    let unproven = spoilt(|c| {
+        matches!(c, FaultChange::Installed { .. }).then(|| FaultChange::Indeterminate { reason: "x".to_owned() })
+    });
+    assert_eq!(unproven.exit(), Exit::Inconclusive, "{}", reason());
+    let dirty =
+        spoilt(|c| matches!(c, FaultChange::Healed { .. }).then(|| FaultChange::HealFailed { reason: "x".to_owned() }));
+    assert_eq!(dirty.exit(), Exit::HealFailed);
+}
+
+#[test]
+fn a_stall_while_nothing_is_measured_is_no_matter() {
+    let judgement = with_event(
+        &script(),
+        Event::Harness(HarnessEvent {
+            at: Nanos::from_millis(400),
+            kind: HarnessKind::Stalled,
+            text: "while nodes were starting".to_owned(),
+        }),
+    );
+    assert_eq!(judgement.exit(), Exit::Pass, "{:?}", judgement.reasons);
+}
+
+#[test]
+fn a_heal_that_was_asked_for_and_never_proven_is_no_pass() {
+    let mut events = script().events();
+    events.retain(|e| !matches!(e, Event::Fault(f) if matches!(f.change, FaultChange::Healed { .. })));
+    let judgement = judge_events(script().header(), events, None);
+    assert_eq!(judgement.exit(), Exit::Inconclusive);
+    assert!(
+        judgement.reasons.iter().any(|r| r.contains("never proven healed")),
+        "{:?}",
+        judgement.reasons
+    );
+}
+
+#[test]
+fn a_lagging_or_shedding_generator_proves_nothing() {
+    let mut lagging = script().events();
+    let mut shedding = lagging.clone();
+    for (number, event) in lagging.iter_mut().enumerate() {
+        if let Event::Op(op) = event
+            && number % 20 == 0
+        {
+            op.sent = op.sent.plus(Duration::from_millis(90));
+            op.done = op.done.plus(Duration::from_millis(90));
+        }
+    }
+    for (number, event) in shedding.iter_mut().enumerate() {
+        if let Event::Op(op) = event
+            && number % 20 == 0
+            && op.attempt == 1
+            && op.last
+        {
+            op.outcome = Outcome::Shed;
+        }
+    }
+    let lagging = judge_events(script().header(), lagging, None);
+    assert!(
+        lagging.reasons.iter().any(|r| r.contains("lagged")),
+        "{:?}",
+        lagging.reasons
+    );
+    let limit = with_plan(script(), "/limits", json!({"shed_ratio": 0.000_001}));
+    let shedding = judge_events(limit.header(), shedding, None);
+    assert!(shedding.load.shed > 0);
+    assert!(
+        shedding.reasons.iter().any(|r| r.contains("shed")),
+        "{:?}",
+        shedding.reasons
+    );
+}
+
+#[test]
+fn too_little_traffic_proves_nothing() {
+    let sparse = Script {
+        gap: Duration::from_secs(2),
+        probe_gap: Duration::from_secs(2),
+        ..script()
+    };
+    let judgement = judged(&sparse);
+    assert_eq!(judgement.exit(), Exit::Inconclusive);
+    assert!(
+        judgement.reasons.iter().any(|r| r.contains("too little traffic")),
+        "{:?}",
+        judgement.reasons
+    );
+}
+
+#[test]
+fn a_promise_asked_for_by_name_must_be_exercised() {
+    let judgement = judged(&with_plan(
+        script(),
+        "/expect/promises",
+        json!(["bad-resume", "lost-acked"]),
+    ));
+    assert_eq!(judgement.exit(), Exit::Inconclusive, "nobody reconnects here");
+    let names: Vec<_> = judgement.findings.iter().map(|f| f.name).collect();
+    assert_eq!(
+        names,
+        ["lost-acked", "bad-resume", "assumptions", "coverage", "node-exit"]
+    );
+}
+
+#[test]
+fn a_run_that_does_not_come_back_is_no_pass() {
+    let judgement = judged(&Script {
+        outages: vec![Scripted::ms(5000, 15_900, Effect::Refuse)],
+        ..script()
+    });
+    assert_ne!(judgement.exit(), Exit::Pass);
+    assert!(
+        judgement.reasons.iter().any(|r| r.contains("did not return")),
+        "{:?}",
+        judgement.reasons
+    );
+}
+
+#[test]
+fn run_json_keeps_its_contract() {
+    let schema: Value = serde_json::from_str(include_str!("run.schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let budgets = with_plan(
+        script(),
+        "/expect/recovery",
+        json!(["send.steady < 2s", "put.steady < 2s"]),
+    );
+    let broken = {
+        let mut events = script().events();
+        events.retain(|e| !matches!(e, Event::Read(_)));
+        events.truncate(events.len() / 2);
+        judge_events(script().header(), events, Some("torn"))
+    };
+    for judgement in [judged(&budgets), judged(&Script::default()), broken] {
+        let document: Value = serde_json::from_str(&output(&judgement, "run.json")).unwrap();
+        let errors: Vec<String> = validator
+            .iter_errors(&document)
+            .map(|e| format!("{e} at {}", e.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(document["exit_code"], judgement.exit().code());
+    }
+    let mut wrong = serde_json::to_value(super::document(&judged(&script()))).unwrap();
+    wrong["verdict"] = json!("green");
+    assert!(!validator.is_valid(&wrong), "the schema can say no");
+}
+
+#[test]
+fn the_summary_says_the_verdict_first_and_is_plain_without_a_terminal() {
+    let judgement = judged(&with_plan(script(), "/expect/recovery", json!(["send.steady < 500ms"])));
+    let plain = summary(&judgement, false);
+    assert!(
+        plain.trim_start().starts_with("✘ FAIL: a budget is exceeded"),
+        "{plain}"
+    );
+    assert!(!plain.contains('\x1b'));
+    assert!(plain.contains("1-kill") && plain.contains("send.steady < 500ms") && plain.contains("firedrill run"));
+    let bar = plain.lines().find(|l| l.contains("send ")).unwrap();
+    assert!(bar.contains('▆') || bar.contains('▇'), "{bar}");
+    assert!(summary(&judgement, true).contains("\x1b[31m"));
+}
+
+#[test]
+fn the_page_is_self_contained_and_escapes_what_comes_from_outside() {
+    let evil = "</script><script>alert(1)</script>";
+    let script = with_plan(script(), "/about", json!(evil));
+    let mut script = with_plan(script, "/scenario", json!("a<b"));
+    script.plan["systems"][0]["name"] = json!("main");
+    let mut events = script.events();
+    for event in &mut events {
+        if let Event::Fault(fault) = event {
+            fault.id = format!("1-{evil}");
+        }
+    }
+    let page = output(&judge_events(script.header(), events, None), "report.html");
+    assert!(
+        !page.contains("alert(1)</script>") && !page.contains("<script>alert"),
+        "escaped everywhere"
+    );
+    // The namespace of SVG is a name; nothing is fetched.
+    let links = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(!links.contains("http://") && !links.contains("https://") && !links.contains("src="));
+    let data = page
+        .split("type=\"application/json\">")
+        .nth(1)
+        .unwrap()
+        .split("</script>")
+        .next()
+        .unwrap();
+    let data: Value = serde_json::from_str(data).unwrap();
+    assert!(data["systems"][0]["classes"].as_array().unwrap().len() >= 2);
+    assert_eq!(data["faults"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn junit_counts_failures_and_errors() {
+    let judgement = judged(&with_plan(
+        script(),
+        "/expect/recovery",
+        json!(["send.steady < 500ms", "put.p99 < 1s"]),
+    ));
+    let xml = output(&judgement, "junit.xml");
+    let report = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+    assert!(report.failures >= 2, "the budget and the run");
+    assert!(report.errors >= 1, "the budget that can't be told");
+    assert!(report.test_suites[0].test_cases.len() > 20);
+}
+
+#[test]
+fn the_series_adds_up() {
+    let judgement = judged(&script());
+    let csv = output(&judgement, "series.csv");
+    let offered: u64 = csv
+        .lines()
+        .skip(1)
+        .filter(|line| line.split(',').nth(2) == Some("send"))
+        .map(|line| line.split(',').nth(3).unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(offered, judgement.load.offered);
+    let log = output(&judgement, "latency.hlog");
+    assert!(log.lines().filter(|l| l.starts_with("Tag=send")).count() > 10, "{log}");
+}
+
+#[test]
+fn a_folder_is_judged_again_to_the_same_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = script();
+    let recorder = crate::history::Recorder::create(
+        &dir.path().join(crate::history::FILE_NAME),
+        script.header(),
+        crate::history::RecorderLimits::default(),
+    )
+    .unwrap();
+    for event in script.events() {
+        recorder.record(event);
+    }
+    recorder.finish().unwrap();
+    let again = super::judge(dir.path()).unwrap();
+    assert_eq!(
+        serde_json::to_value(super::document(&again)).unwrap(),
+        serde_json::to_value(super::document(&judged(&script))).unwrap()
+    );
+    write_all(&again, dir.path()).unwrap();
+    for output in OUTPUTS {
+        assert!(
+            dir.path().join(output.file_name()).metadata().unwrap().len() > 100,
+            "{}",
+            output.file_name()
+        );
+        assert!(output.about().len() > 10);
+    }
+    let left: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .filter_map(|e| e.unwrap().file_name().into_string().ok())
+        .collect();
+    assert!(left.iter().all(|name| !name.contains("partial")), "{left:?}");
+    assert!(super::judge(&dir.path().join("nowhere")).is_err());
+}
+
+#[test]
+fn odd_histories_are_drawn_too() {
+    let script = script();
+    let mut events = script.events();
+    events.retain(|e| matches!(e, Event::Phase(p) if p.phase == Phase::Steady));
+    for events in [Vec::new(), events] {
+        let judgement = judge_events(script.header(), events, None);
+        assert_eq!(judgement.exit(), Exit::Inconclusive);
+        for output in OUTPUTS {
+            output.render(&judgement).unwrap();
+        }
+        assert!(summary(&judgement, false).contains("INCONCLUSIVE"));
+    }
+}

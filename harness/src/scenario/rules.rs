@@ -1,0 +1,731 @@
+//! What holds between the values of a scenario, beyond the shape of each.
+//!
+//! Every finding carries the path of the value that it is about, which the reader turns into line and column.
+
+use std::collections::BTreeSet;
+
+use garde::{Path, Report, Validate};
+use serde_json::Value;
+
+use super::load::{LoadEntry, Schedule};
+use super::model::{Promises, Scenario, VERSION};
+use super::paths::{Segment, segments, value_at};
+use super::step::Step;
+use super::system::{ClientKind, EffectEntry, FIELDS, Nodes, PLANTS, Ready, SystemEntry, SystemKind};
+use crate::base::expr::{SELECTORS, Scope};
+use crate::base::{Exit, Expr, Template, did_you_mean};
+use crate::check;
+use crate::target::{Roster, RosterNode, group_of};
+
+/// What can be filled into a command and its environment.
+pub(super) const COMMAND_FIELDS: &[&str] = &["name", "index", "zone", "dir", "port", "address", "peers"];
+/// What can be filled into each entry of `{peers}`, from the node that it stands for.
+pub(super) const PEERS_FIELDS: &[&str] = &["name", "index", "zone", "address"];
+/// Most nodes of a system.
+pub(super) const NODES_MAX: usize = 15;
+/// Most shards of a system.
+pub(super) const SHARDS_MAX: u32 = 64;
+/// Most systems of a scenario.
+pub(super) const SYSTEMS_MAX: usize = 4;
+/// Most loads of a scenario.
+pub(super) const LOADS_MAX: usize = 8;
+/// Most accounts of a load.
+pub(super) const USERS_MAX: u32 = 100_000;
+/// Most devices of an account.
+pub(super) const DEVICES_MAX: u32 = 10;
+/// Smallest body, in bytes: its identity and hash take this much.
+pub(super) const SIZE_MIN: u64 = 64;
+/// Largest body, in bytes.
+pub(super) const SIZE_MAX: u64 = 64 << 10;
+/// Most steps of a scenario.
+pub(super) const STEPS_MAX: usize = 100;
+/// Most runs of one scenario.
+pub(super) const REPEAT_MAX: u32 = 1000;
+
+/// What the rules need beside the scenario itself.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// The file, without types.
+    pub value: Value,
+}
+
+/// Collects findings.
+struct Findings<'a> {
+    report: &'a mut Report,
+}
+
+impl Findings<'_> {
+    /// `message` ends with `; remedy`.
+    fn add(&mut self, path: &str, message: impl Into<String>) {
+        let path = segments(path)
+            .unwrap_or_default()
+            .iter()
+            .fold(Path::empty(), |path, segment| match segment {
+                Segment::Key(key) => path.join(key.as_str()),
+                Segment::Index(index) => path.join(*index),
+            });
+        self.report.append(path, garde::Error::new(message.into()));
+    }
+
+    fn check(&mut self, holds: bool, path: &str, message: impl FnOnce() -> String) {
+        if !holds {
+            self.add(path, message());
+        }
+    }
+}
+
+impl Validate for Scenario {
+    type Context = Context;
+
+    fn validate_into(&self, context: &Context, _: &mut dyn FnMut() -> Path, report: &mut Report) {
+        let mut found = Findings { report };
+        found.check(self.version == VERSION, "version", || {
+            format!(
+                "version {} of the format is not known here; this build reads version {VERSION}",
+                self.version
+            )
+        });
+        found.check(!self.about.trim().is_empty(), "about", || {
+            "`about` is empty; say in a sentence what the scenario shows".to_owned()
+        });
+        found.check((1..=REPEAT_MAX).contains(&self.repeat), "repeat", || {
+            format!("`repeat: {}` does not fit; write 1 to {REPEAT_MAX}", self.repeat)
+        });
+        systems(self, &mut found);
+        loads(self, &mut found);
+        steady(self, &mut found);
+        steps(self, &mut found);
+        expectations(self, &mut found);
+        let shed = self.limits.shed_percent;
+        found.check((0.0..=100.0).contains(&shed), "limits.shed_percent", || {
+            format!("`{shed}` is not a percentage; write 0 to 100")
+        });
+        for (i, entry) in self.provenance.iter().enumerate() {
+            for (j, of) in entry.of.iter().enumerate() {
+                found.check(
+                    value_at(&context.value, of).is_some(),
+                    &format!("provenance[{i}].of[{j}]"),
+                    || format!("`{of}` points at nothing in this file; write a path such as load[0].rate"),
+                );
+            }
+        }
+    }
+}
+
+impl Scenario {
+    /// The systems by name; a single one is called `main`.
+    #[must_use]
+    pub fn systems(&self) -> Vec<(&str, &SystemEntry)> {
+        let single = self.system.iter().map(|system| ("main", system));
+        let several = self
+            .systems
+            .iter()
+            .flatten()
+            .map(|(name, system)| (name.as_str(), system));
+        single.chain(several).collect()
+    }
+
+    /// The system called `name`, or the only one when no name is given.
+    #[must_use]
+    pub fn system_named(&self, name: Option<&str>) -> Option<(&str, &SystemEntry)> {
+        let systems = self.systems();
+        match name {
+            Some(name) => systems.into_iter().find(|(known, _)| *known == name),
+            None if systems.len() == 1 => systems.first().copied(),
+            None => None,
+        }
+    }
+}
+
+impl SystemEntry {
+    /// Who there is: nodes, their zones, and the shards that each may hold.
+    #[must_use]
+    pub fn roster(&self) -> Roster {
+        let zones = self.zones.as_deref().unwrap_or_default();
+        let names = self.nodes.names();
+        let groups = match self.kind {
+            SystemKind::Messaging => (0..self.shards.unwrap_or(super::SHARDS))
+                .map(|shard| (group_of(shard), names.iter().cloned().collect()))
+                .collect(),
+            SystemKind::Command | SystemKind::Scripted => std::collections::BTreeMap::new(),
+        };
+        let nodes = names
+            .into_iter()
+            .zip((0..zones.len().max(1)).cycle())
+            .map(|(name, zone)| RosterNode {
+                name,
+                zone: zones.get(zone).map(ToString::to_string).unwrap_or_default(),
+            })
+            .collect();
+        Roster { nodes, groups }
+    }
+}
+
+fn systems(scenario: &Scenario, found: &mut Findings<'_>) {
+    let several = scenario.systems.as_ref();
+    match (&scenario.system, several) {
+        (Some(_), Some(_)) => found.add("systems", "`system` and `systems` are both given; keep one"),
+        (None, None) => found.add("", "no system is given; add `system: { kind: messaging, nodes: 3 }`"),
+        _ => {}
+    }
+    if let Some(several) = several {
+        found.check((1..=SYSTEMS_MAX).contains(&several.len()), "systems", || {
+            format!("{} systems do not fit; write 1 to {SYSTEMS_MAX}", several.len())
+        });
+        for name in several.keys() {
+            found.check(name.parse::<super::Name>().is_ok(), &format!("systems.{name}"), || {
+                format!("`{name}` is not a name; use lower-case letters, digits and dashes, a letter first")
+            });
+        }
+    }
+    for (name, system) in scenario.systems() {
+        let path = if several.is_some() {
+            format!("systems.{name}")
+        } else {
+            "system".to_owned()
+        };
+        one_system(system, &path, found);
+    }
+}
+
+fn one_system(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
+    let kind = system.kind.name();
+    for field in FIELDS {
+        let given = (field.given)(system);
+        if given && field.kind != system.kind {
+            let name = field.name;
+            let theirs = field.kind.name();
+            found.add(
+                &format!("{path}.{name}"),
+                format!("`{name}` is for kind {theirs}, and this is {kind}; leave it out"),
+            );
+        }
+        if field.needed && field.kind == system.kind && !given {
+            found.add(
+                path,
+                format!("a system of kind {kind} needs `{0}`; add `{0}: ...`", field.name),
+            );
+        }
+    }
+    let nodes = system.nodes.count();
+    found.check((1..=NODES_MAX).contains(&nodes), &format!("{path}.nodes"), || {
+        format!("{nodes} nodes do not fit; write 1 to {NODES_MAX}")
+    });
+    if let Nodes::Named(names) = &system.nodes {
+        found.check(
+            names.iter().collect::<BTreeSet<_>>().len() == names.len(),
+            &format!("{path}.nodes"),
+            || "a node's name is given twice; each node needs its own".to_owned(),
+        );
+        found.check(system.kind == SystemKind::Command, &format!("{path}.nodes"), || {
+            format!("nodes of kind {kind} are named n1, n2, ...; write how many")
+        });
+    }
+    if let Some(zones) = &system.zones {
+        let distinct = zones.iter().collect::<BTreeSet<_>>().len();
+        found.check(distinct == zones.len(), &format!("{path}.zones"), || {
+            "a zone is given twice; keep one".to_owned()
+        });
+        found.check(zones.len() <= nodes, &format!("{path}.zones"), || {
+            format!("{} zones for {nodes} nodes; a zone needs a node at least", zones.len())
+        });
+    }
+    if let Some(shards) = system.shards {
+        found.check((1..=SHARDS_MAX).contains(&shards), &format!("{path}.shards"), || {
+            format!("`shards: {shards}` does not fit; write 1 to {SHARDS_MAX}")
+        });
+    }
+    if let Some(plant) = &system.plant {
+        let known = PLANTS.iter().map(|(name, _)| *name);
+        found.check(
+            known.clone().any(|name| name == plant.as_str()),
+            &format!("{path}.plant"),
+            || format!("there is no plant `{plant}`; {}", did_you_mean(plant.as_str(), known)),
+        );
+    }
+    if let Some(timeout) = system.election_timeout {
+        found.check(
+            (50..=60_000).contains(&timeout.as_millis()),
+            &format!("{path}.election_timeout"),
+            || format!("`{timeout}` does not fit; write 50ms to 60s"),
+        );
+    }
+    command(system, path, found);
+    for (i, outage) in system.outages.iter().flatten().enumerate() {
+        let path = format!("{path}.outages[{i}].effect");
+        match &outage.effect {
+            EffectEntry::Errors(share) => found.check((0.0..=1.0).contains(share), &path, || {
+                format!("`{share}` is not a share; write 0 to 1")
+            }),
+            EffectEntry::Slow(factor) => found.check((1.0..=1e6).contains(factor), &path, || {
+                format!("`{factor}` is not a factor; write 1 or more")
+            }),
+            EffectEntry::Flapping { on, off } => {
+                found.check(!on.get().is_zero() && !off.get().is_zero(), &path, || {
+                    "`on` and `off` must both be longer than 0s; use `dead` for an outage that stays".to_owned()
+                })
+            }
+            EffectEntry::Dead | EffectEntry::Silent => {}
+        }
+    }
+}
+
+fn command(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
+    if let Some(command) = &system.command {
+        found.check(!command.is_empty(), &format!("{path}.command"), || {
+            "the command is empty; write the program and its arguments".to_owned()
+        });
+    }
+    if system.kind != SystemKind::Command {
+        return;
+    }
+    let ports = system.port_names();
+    found.check(
+        ports.iter().any(|port| port == "client"),
+        &format!("{path}.ports"),
+        || "no port is called `client`, which takes the load; add it".to_owned(),
+    );
+    let words = system.command.iter().flatten().enumerate();
+    for (i, word) in words {
+        template(word, COMMAND_FIELDS, &ports, &format!("{path}.command[{i}]"), found);
+    }
+    for (name, value) in system.env.iter().flatten() {
+        template(value, COMMAND_FIELDS, &ports, &format!("{path}.env.{name}"), found);
+    }
+    if let Some(peers) = &system.peers {
+        template(peers, PEERS_FIELDS, &ports, &format!("{path}.peers"), found);
+    }
+    if let Some(Ready::Tcp(port)) = &system.ready {
+        found.check(
+            ports.iter().any(|known| known == port.as_str()),
+            &format!("{path}.ready.tcp"),
+            || {
+                format!(
+                    "no port is called `{port}`; {}",
+                    did_you_mean(port.as_str(), ports.iter().map(String::as_str))
+                )
+            },
+        );
+    }
+}
+
+/// Reports a brace that stands alone, and placeholders and ports that there are not.
+fn template(text: &str, fields: &[&str], ports: &[String], path: &str, found: &mut Findings<'_>) {
+    let template = match Template::parse(text) {
+        Ok(template) => template,
+        Err(error) => return found.add(path, error.to_string()),
+    };
+    for field in template.fields() {
+        let known = fields.iter().any(|known| *known == field.name);
+        let chooses_port = matches!(field.name.as_str(), "port" | "address");
+        if field.name == "port" && !known {
+            found.add(
+                path,
+                format!(
+                    "`{field}` would lead past the links that faults cut; write `{{address:{}}}`",
+                    field.of
+                ),
+            );
+        } else if !known {
+            let hint = did_you_mean(&field.name, fields.iter().copied());
+            found.add(path, format!("nothing is known for `{field}`; {hint}"));
+        } else if chooses_port && !ports.contains(&field.of) {
+            let hint = did_you_mean(&field.of, ports.iter().map(String::as_str));
+            found.add(path, format!("`{field}`: no port is called `{}`; {hint}", field.of));
+        } else if !chooses_port && !field.of.is_empty() {
+            found.add(
+                path,
+                format!("`{field}` has nothing to choose; write `{{{}}}`", field.name),
+            );
+        }
+    }
+}
+
+impl SystemEntry {
+    /// The ports that each node listens on, by name: at least `client`.
+    #[must_use]
+    pub fn port_names(&self) -> Vec<String> {
+        let given: Vec<String> = self.ports.iter().flatten().map(ToString::to_string).collect();
+        if given.is_empty() {
+            vec!["client".to_owned()]
+        } else {
+            given
+        }
+    }
+}
+
+/// Reports a system that is not there, or not named where there are several.
+fn named_system<'a>(
+    scenario: &'a Scenario,
+    name: Option<&str>,
+    path: &str,
+    found: &mut Findings<'_>,
+) -> Option<&'a SystemEntry> {
+    let system = scenario.system_named(name);
+    if system.is_none() && !scenario.systems().is_empty() {
+        let names: Vec<&str> = scenario.systems().into_iter().map(|(name, _)| name).collect();
+        match name {
+            Some(name) => found.add(
+                path,
+                format!("there is no system `{name}`; {}", did_you_mean(name, names)),
+            ),
+            None => found.add(
+                path,
+                format!("there are several systems; name one: {}", names.join(", ")),
+            ),
+        }
+    }
+    system.map(|(_, system)| system)
+}
+
+fn loads(scenario: &Scenario, found: &mut Findings<'_>) {
+    let count = scenario.load.len();
+    found.check((1..=LOADS_MAX).contains(&count), "load", || {
+        format!(
+            "{count} loads do not fit; write 1 to {LOADS_MAX}, such as `- send: {{ users: 100 }}` with `rate: 50/s`"
+        )
+    });
+    for (i, load) in scenario.load.iter().enumerate() {
+        let path = format!("load[{i}]");
+        let system = named_system(scenario, load.system.as_deref(), &format!("{path}.system"), found);
+        one_load(load, system, &path, found);
+    }
+}
+
+/// The operation keys that a load has.
+fn operations(load: &LoadEntry) -> Vec<&'static str> {
+    [
+        ("send", load.send.is_some()),
+        ("put", load.put.is_some()),
+        ("request", load.request.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(name, given)| given.then_some(name))
+    .collect()
+}
+
+/// The operations that a system takes.
+fn takes(system: &SystemEntry) -> &'static [&'static str] {
+    match (system.kind, system.client) {
+        (SystemKind::Messaging, _) => &["send"],
+        (SystemKind::Scripted, _) => &["send", "put", "request"],
+        (SystemKind::Command, Some(ClientKind::Etcd)) => &["put"],
+        (SystemKind::Command, _) => &["request"],
+    }
+}
+
+fn one_load(load: &LoadEntry, system: Option<&SystemEntry>, path: &str, found: &mut Findings<'_>) {
+    match operations(load).as_slice() {
+        [] => found.add(path, "a load needs one operation; add one of send, put, request"),
+        [operation] => {
+            if let Some(system) = system.filter(|system| !takes(system).contains(operation)) {
+                found.add(
+                    &format!("{path}.{operation}"),
+                    format!(
+                        "this system of kind {} does not take `{operation}`; it takes {}",
+                        system.kind.name(),
+                        takes(system).join(", ")
+                    ),
+                );
+            }
+        }
+        [_, second, ..] => found.add(
+            &format!("{path}.{second}"),
+            "a load has exactly one operation; make it two loads",
+        ),
+    }
+    if let Some(send) = &load.send {
+        found.check(
+            (2..=USERS_MAX).contains(&send.users),
+            &format!("{path}.send.users"),
+            || format!("`users: {}` does not fit; write 2 to {USERS_MAX}", send.users),
+        );
+        found.check(
+            (1..=DEVICES_MAX).contains(&send.devices),
+            &format!("{path}.send.devices"),
+            || format!("`devices: {}` does not fit; write 1 to {DEVICES_MAX}", send.devices),
+        );
+    }
+    if let Some(put) = &load.put {
+        found.check((1..=USERS_MAX).contains(&put.keys), &format!("{path}.put.keys"), || {
+            format!("`keys: {}` does not fit; write 1 to {USERS_MAX}", put.keys)
+        });
+    }
+    for (operation, size) in [
+        ("send", load.send.as_ref().map(|o| o.size)),
+        ("put", load.put.as_ref().map(|o| o.size)),
+    ] {
+        if let Some(size) = size {
+            found.check(
+                (SIZE_MIN..=SIZE_MAX).contains(&size.bytes()),
+                &format!("{path}.{operation}.size"),
+                || {
+                    format!(
+                        "`{size}` does not fit; write {SIZE_MIN}B to {}KiB, since identity and hash travel inside",
+                        SIZE_MAX >> 10
+                    )
+                },
+            );
+        }
+    }
+    if let (Some(request), Some(client)) = (&load.request, system.and_then(|system| system.client)) {
+        for (field, given, of) in [
+            (
+                "path",
+                request.path.is_some(),
+                [ClientKind::Http, ClientKind::GrpcHealth].as_slice(),
+            ),
+            ("send", request.send.is_some(), &[ClientKind::Tcp]),
+            ("expect", request.expect.is_some(), &[ClientKind::Tcp]),
+        ] {
+            found.check(
+                !given || of.contains(&client),
+                &format!("{path}.request.{field}"),
+                || format!("this system's client has no use for `{field}`; leave it out"),
+            );
+        }
+    }
+    if let Some(retry) = &load.retry {
+        found.check(
+            (1..=20).contains(&retry.attempts),
+            &format!("{path}.retry.attempts"),
+            || {
+                format!(
+                    "`attempts: {}` does not fit; write 1 to 20, the first included",
+                    retry.attempts
+                )
+            },
+        );
+        found.check(
+            !retry.base.get().is_zero() && retry.base <= retry.cap,
+            &format!("{path}.retry.base"),
+            || {
+                format!(
+                    "`base: {}` does not fit; write more than 0s and at most `cap`, which is {}",
+                    retry.base, retry.cap
+                )
+            },
+        );
+    }
+    if let Some(timeout) = load.timeout {
+        found.check(
+            (10..=600_000).contains(&timeout.as_millis()),
+            &format!("{path}.timeout"),
+            || format!("`{timeout}` does not fit; write 10ms to 10m"),
+        );
+    }
+    if let Some(count) = load.in_flight_max {
+        found.check(
+            (1..=1_000_000).contains(&count),
+            &format!("{path}.in_flight_max"),
+            || format!("`{count}` does not fit; write 1 to 1000000"),
+        );
+    }
+    if let Schedule::Steps(steps) = &load.rate {
+        found.check((1..=100).contains(&steps.len()), &format!("{path}.rate.steps"), || {
+            format!("{} steps do not fit; write 1 to 100", steps.len())
+        });
+    }
+}
+
+fn steady(scenario: &Scenario, found: &mut Findings<'_>) {
+    let steady = &scenario.steady_state;
+    found.check(
+        !steady.lasts.get().is_zero() && steady.lasts <= steady.within,
+        "steady_state.for",
+        || {
+            format!(
+                "`for: {}` does not fit; write more than 0s and at most `within`, which is {}",
+                steady.lasts, steady.within
+            )
+        },
+    );
+    for (i, expr) in steady.require.iter().enumerate() {
+        let path = format!("steady_state.require[{i}]");
+        expression(scenario, expr, Scope::Service, &path, found);
+        // What a workload can say while it runs: these, of all clients of a system together.
+        if !matches!(expr.figure.name, "success" | "p50" | "p99") {
+            found.add(
+                &path,
+                format!(
+                    "`{}` is only known after the run; use success, p50 or p99 here",
+                    expr.figure.name
+                ),
+            );
+        }
+        if let Some(key) = expr.select.keys().find(|key| *key != "system") {
+            found.add(
+                &path,
+                format!("`{key}` can't be selected while the run goes on; leave it out here"),
+            );
+        }
+    }
+    let settle = &scenario.settle;
+    found.check(
+        !settle.hold.get().is_zero() && settle.hold <= settle.within,
+        "settle.hold",
+        || {
+            format!(
+                "`hold: {}` does not fit; write more than 0s and at most `within`, which is {}",
+                settle.hold, settle.within
+            )
+        },
+    );
+}
+
+fn steps(scenario: &Scenario, found: &mut Findings<'_>) {
+    found.check(scenario.steps.len() <= STEPS_MAX, "steps", || {
+        format!("{} steps do not fit; write at most {STEPS_MAX}", scenario.steps.len())
+    });
+    let mut before = None;
+    for (i, step) in scenario.steps.iter().enumerate() {
+        let path = format!("steps[{i}]");
+        one_step(scenario, step, &path, found);
+        if let (Some(at), Some(before)) = (step.at, before) {
+            found.check(at >= before, &format!("{path}.at"), || {
+                format!("`at: {at}` is before the step above at {before}; put the steps in order of time")
+            });
+        }
+        before = step.at.or(before);
+    }
+}
+
+fn one_step(scenario: &Scenario, step: &Step, path: &str, found: &mut Findings<'_>) {
+    match (&step.at, &step.when) {
+        (Some(_), None) | (None, Some(_)) => {}
+        (None, None) => found.add(
+            path,
+            "a step needs a time; add `at: 5s`, or `when: { event: ..., within: ... }`",
+        ),
+        (Some(_), Some(_)) => found.add(&format!("{path}.when"), "`at` and `when` are both given; keep one"),
+    }
+    let info = step.fault.info();
+    if let Some(heal_after) = step.heal_after {
+        let path = format!("{path}.heal_after");
+        found.check(info.heals, &path, || {
+            format!("`{}` ends by itself; leave `heal_after` out", info.name)
+        });
+        found.check(!heal_after.get().is_zero(), &path, || {
+            "`heal_after: 0s` leaves the fault no time; write how long it lasts".to_owned()
+        });
+    }
+    let system = named_system(scenario, step.system.as_deref(), &format!("{path}.system"), found);
+    if let Some(system) = system
+        && let Err(error) = step.fault.check(&system.roster())
+    {
+        found.add(&format!("{path}.{}", info.name), error.to_string());
+    }
+}
+
+fn expectations(scenario: &Scenario, found: &mut Findings<'_>) {
+    for (i, expr) in scenario.expect.recovery.iter().enumerate() {
+        expression(scenario, expr, Scope::Recovery, &format!("expect.recovery[{i}]"), found);
+    }
+    for (i, expr) in scenario.expect.slo.iter().enumerate() {
+        expression(scenario, expr, Scope::Service, &format!("expect.slo[{i}]"), found);
+    }
+    if let Promises::These(names) = &scenario.expect.promises {
+        found.check(!names.is_empty(), "expect.promises", || {
+            "no promise is listed; write `all`, or the promises to judge".to_owned()
+        });
+    }
+    let listed = match &scenario.expect.promises {
+        Promises::All => &[][..],
+        Promises::These(names) => names,
+    };
+    for (key, names) in [("promises", listed), ("breaks", &scenario.expect.breaks)] {
+        for (i, name) in names
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| check::promise_named(name).is_none())
+        {
+            let known = check::ALL.iter().map(|promise| promise.name());
+            found.add(
+                &format!("expect.{key}[{i}]"),
+                format!("there is no promise `{name}`; {}", did_you_mean(name, known)),
+            );
+        }
+    }
+    if let Some(code) = scenario.expect.exit {
+        found.check(Exit::from_code(code).is_some(), "expect.exit", || {
+            format!("`{code}` is not an exit code; see `firedrill explain exit-codes`")
+        });
+    }
+}
+
+/// The classes of operations that a scenario's loads bring about.
+fn classes(scenario: &Scenario) -> BTreeSet<&'static str> {
+    let mut classes = BTreeSet::new();
+    for load in &scenario.load {
+        for operation in operations(load) {
+            classes.insert(operation);
+            if operation == "send" {
+                classes.extend(["sign_up", "log_in", "deliver", "sync", "read"]);
+            }
+        }
+    }
+    classes
+}
+
+fn expression(scenario: &Scenario, expr: &Expr, scope: Scope, path: &str, found: &mut Findings<'_>) {
+    if expr.figure.scope != scope {
+        let place = match expr.figure.scope {
+            Scope::Recovery => "expect.recovery",
+            Scope::Service => "steady_state.require or expect.slo",
+        };
+        found.add(
+            path,
+            format!("`{}` does not belong here; put it under {place}", expr.figure.name),
+        );
+    }
+    let classes = classes(scenario);
+    if !classes.is_empty() && !classes.contains(expr.class.as_str()) {
+        let known: Vec<&str> = classes.into_iter().collect();
+        found.add(
+            path,
+            format!("no load brings about `{}`; there are {}", expr.class, known.join(", ")),
+        );
+    }
+    let systems = scenario.systems();
+    for key in SELECTORS {
+        let Some(value) = expr.select.get(*key) else { continue };
+        let known: Vec<String> = match *key {
+            "system" => systems.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            "zone" => systems
+                .iter()
+                .flat_map(|(_, system)| system.zones.iter().flatten().map(ToString::to_string))
+                .collect(),
+            "fault" => std::iter::once("run".to_owned()).chain(scenario.fault_ids()).collect(),
+            _ => continue,
+        };
+        // A burst of a flap is written with its number behind the flap's id.
+        let known_or_burst = known.iter().any(|name| {
+            name == value
+                || (*key == "fault"
+                    && value
+                        .rsplit_once('.')
+                        .is_some_and(|(flap, burst)| flap == name && burst.parse::<u32>().is_ok()))
+        });
+        if !known_or_burst {
+            found.add(
+                path,
+                format!(
+                    "there is no {key} `{value}`; {}",
+                    did_you_mean(value, known.iter().map(String::as_str))
+                ),
+            );
+        }
+    }
+}
+
+impl Scenario {
+    /// The faults' ids, in the order of the steps: the step's number from 1 and its verb, such as `2-kill`.
+    #[must_use]
+    pub fn fault_ids(&self) -> Vec<String> {
+        self.steps
+            .iter()
+            .enumerate()
+            .map(|(i, step)| format!("{}-{}", i + 1, step.fault.kind()))
+            .collect()
+    }
+}

@@ -1,0 +1,305 @@
+//! The system under test, as a scenario file describes it.
+//!
+//! One flat shape for all kinds, since that gives exact positions in errors; which fields belong to which kind is said
+//! in [`FIELDS`] and checked by the rules. The plan turns it into one type for each kind.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::units::{Name, Rate};
+use crate::base::HumanDuration;
+
+/// What stands under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SystemKind {
+    /// The replicated messaging service that comes with firedrill.
+    Messaging,
+    /// Somebody else's service: any command, started once for each node.
+    Command,
+    /// A target without processes, whose outages are scripted: it calibrates the measuring.
+    Scripted,
+}
+
+impl SystemKind {
+    /// All kinds, with the name they are written with and what they are.
+    pub const ALL: &[(Self, &str, &str)] = &[
+        (
+            Self::Messaging,
+            "messaging",
+            "the replicated messaging service that comes with firedrill",
+        ),
+        (
+            Self::Command,
+            "command",
+            "somebody else's service: any command, started once for each node",
+        ),
+        (
+            Self::Scripted,
+            "scripted",
+            "a target without processes, whose outages are scripted: it calibrates the measuring",
+        ),
+    ];
+
+    /// As written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(kind, ..)| *kind == self)
+            .map_or("?", |(_, name, _)| name)
+    }
+}
+
+/// The plants of the messaging service: deliberately wrong behaviours, each to be caught by a promise.
+pub const PLANTS: &[(&str, &str)] = &[
+    (
+        "ack-before-durable",
+        "answers a send as soon as the leader has proposed it, and never syncs its log",
+    ),
+    ("forget-after-power-loss", "syncs nothing, while it says that it does"),
+    ("redeliver", "delivers a message twice, under two sequences"),
+    ("reorder", "swaps two deliveries of one conversation"),
+    ("drop-delivery", "never delivers some messages"),
+    ("corrupt", "flips a byte of some bodies"),
+    ("dup-store", "forgets client ids, so that a retry is stored again"),
+];
+
+/// The system under test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SystemEntry {
+    /// What stands under test.
+    pub kind: SystemKind,
+    /// How many nodes (named n1, n2, ...), or their names.
+    pub nodes: Nodes,
+    /// Zones; nodes are spread over them in turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zones: Option<Vec<Name>>,
+    /// messaging: how many shards, each a consensus group of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u32>,
+    /// messaging: how many log-ins the whole system admits, shared equally by its nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_limit: Option<Rate>,
+    /// messaging: shortest election timeout; a node waits for between this and twice this. 300ms unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub election_timeout: Option<HumanDuration>,
+    /// messaging: a deliberately wrong behaviour, to show that it is caught. Needs a build with plants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plant: Option<Name>,
+    /// command: the program and its arguments. Filled in are `{name}`, `{index}` (from 1), `{zone}`, `{dir}` (the node's own
+    /// folder), `{port:client}` (where to listen), `{address:client}` (where others dial it, through links) and `{peers}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// command: environment variables, filled in like the arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<std::collections::BTreeMap<String, String>>,
+    /// command: the ports that a node listens on, by name. `client` takes the load. Only `client` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<Name>>,
+    /// command: how `{peers}` is put together, once for each node, joined by commas: of `{name}`, `{index}`, `{zone}` and
+    /// `{address:peer}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<String>,
+    /// command: when a node counts as started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Ready>,
+    /// command: what sends the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientKind>,
+    /// scripted: how long a healthy answer takes. 1ms unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_time: Option<HumanDuration>,
+    /// scripted: its outages, in order of time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outages: Option<Vec<OutageEntry>>,
+}
+
+/// A field that belongs to some kinds only.
+pub struct FieldOfKind {
+    /// As written.
+    pub name: &'static str,
+    /// The kind it belongs to.
+    pub kind: SystemKind,
+    /// Whether that kind needs it.
+    pub needed: bool,
+    /// Whether a system gives it.
+    pub given: fn(&SystemEntry) -> bool,
+}
+
+const fn field(name: &'static str, kind: SystemKind, needed: bool, given: fn(&SystemEntry) -> bool) -> FieldOfKind {
+    FieldOfKind {
+        name,
+        kind,
+        needed,
+        given,
+    }
+}
+
+/// The fields that belong to some kinds only. One line for a new one.
+pub const FIELDS: &[FieldOfKind] = &[
+    field("shards", SystemKind::Messaging, false, |s| s.shards.is_some()),
+    field("login_limit", SystemKind::Messaging, false, |s| s.login_limit.is_some()),
+    field("election_timeout", SystemKind::Messaging, false, |s| {
+        s.election_timeout.is_some()
+    }),
+    field("plant", SystemKind::Messaging, false, |s| s.plant.is_some()),
+    field("command", SystemKind::Command, true, |s| s.command.is_some()),
+    field("env", SystemKind::Command, false, |s| s.env.is_some()),
+    field("ports", SystemKind::Command, false, |s| s.ports.is_some()),
+    field("peers", SystemKind::Command, false, |s| s.peers.is_some()),
+    field("ready", SystemKind::Command, true, |s| s.ready.is_some()),
+    field("client", SystemKind::Command, true, |s| s.client.is_some()),
+    field("service_time", SystemKind::Scripted, false, |s| {
+        s.service_time.is_some()
+    }),
+    field("outages", SystemKind::Scripted, true, |s| s.outages.is_some()),
+];
+
+/// The nodes: a number, or names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// This many, named n1, n2, ...
+    Count(u32),
+    /// These.
+    Named(Vec<Name>),
+}
+
+impl Nodes {
+    /// The nodes' names.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            Self::Count(count) => (1..=*count).map(|i| format!("n{i}")).collect(),
+            Self::Named(names) => names.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
+            Self::Named(names) => names.len(),
+        }
+    }
+}
+
+impl Serialize for Nodes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Count(count) => serializer.serialize_u32(*count),
+            Self::Named(names) => names.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Nodes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> de::Visitor<'de> for Either {
+            type Value = Nodes;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of nodes such as 3, or a list of their names")
+            }
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Nodes, E> {
+                u32::try_from(count)
+                    .map(Nodes::Count)
+                    .map_err(|_| E::custom(format!("`{count}` nodes are too many")))
+            }
+            fn visit_i64<E: de::Error>(self, count: i64) -> Result<Nodes, E> {
+                let count = u64::try_from(count)
+                    .map_err(|_| E::custom(format!("`{count}` nodes: write a number from 1 on")))?;
+                self.visit_u64(count)
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut names: A) -> Result<Nodes, A::Error> {
+                let mut found = Vec::new();
+                while let Some(name) = names.next_element()? {
+                    found.push(name);
+                }
+                Ok(Nodes::Named(found))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for Nodes {
+    fn schema_name() -> Cow<'static, str> {
+        "Nodes".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<Name>();
+        json_schema!({
+            "description": "How many nodes (named n1, n2, ...), or their names.",
+            "oneOf": [
+                { "type": "integer", "minimum": 1 },
+                { "type": "array", "items": name, "minItems": 1 },
+            ],
+        })
+    }
+}
+
+/// When a node of a command system counts as started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ready {
+    /// The port of this name accepts a connection.
+    Tcp(Name),
+    /// This path on the client port answers with a 2xx status.
+    Http(String),
+    /// The gRPC health service on the client port says that this service is serving.
+    Grpc(String),
+}
+
+/// One outage of a scripted system.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutageEntry {
+    /// Its start, counted from the first operation sent.
+    pub at: HumanDuration,
+    /// How long it lasts.
+    #[serde(rename = "for")]
+    pub lasts: HumanDuration,
+    /// What is wrong while it lasts.
+    pub effect: EffectEntry,
+}
+
+/// What is wrong during a scripted outage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum EffectEntry {
+    /// Every attempt is refused at once.
+    Dead,
+    /// Every attempt is left without an answer.
+    Silent,
+    /// This share of attempts, 0 to 1, is refused.
+    Errors(f64),
+    /// Answers take this many times as long.
+    Slow(f64),
+    /// Dead and well in turn, dead first.
+    Flapping {
+        /// Dead for this long at a time.
+        on: HumanDuration,
+        /// Well for this long in between.
+        off: HumanDuration,
+    },
+}
+
+/// What sends load to a command system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientKind {
+    /// Connects, and waits for a sign of life.
+    Tcp,
+    /// HTTP requests.
+    Http,
+    /// The gRPC health service.
+    GrpcHealth,
+    /// etcd's own API, which also says who leads.
+    Etcd,
+}

@@ -1,0 +1,187 @@
+//! The messaging service of this project: each node a child of this very binary, clients through links.
+//!
+//! - `layout`: ports, links and the nodes' configuration files.
+//! - `client`: how the load reaches the service.
+//! - `status`: what a node says of itself, in the words of histories.
+
+mod client;
+mod layout;
+mod status;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use target_service::client::{ChannelOptions, Channels, Client};
+
+use self::{client::ChatOverGrpc, layout::Laid};
+use super::{MessagingSpec, Stage, System, SystemError};
+use crate::{
+    backend::{Backend, NodeSpec},
+    history::NodeStatus,
+    target::Roster,
+    workload::{
+        LoadSpec, Workload,
+        chat::{ChatSetting, ChatWorkload, ClientGroup},
+    },
+};
+
+/// The hidden subcommand with which this binary runs a node.
+pub const NODE_COMMAND: &str = "__node";
+/// Runs a node of the messaging service when `arguments`, the program's name first, ask for one; none when they don't.
+/// To be called from the main thread, before any runtime.
+pub fn run_node(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    let mut arguments = arguments.into_iter().skip(1).peekable();
+    let asked = arguments.peek().is_some_and(|first| first == NODE_COMMAND);
+    asked.then(|| target_service::process::run_from_args(arguments))
+}
+
+/// How long a node may take to say what it believes.
+const OBSERVE_WITHIN: Duration = Duration::from_millis(300);
+
+/// The service, its nodes and the ways to them.
+pub struct Messaging {
+    name: String,
+    spec: MessagingSpec,
+    seed: u64,
+    /// What runs the nodes; this very binary when none.
+    program: Option<PathBuf>,
+    roster: Roster,
+    laid: Option<Laid>,
+    /// To the nodes' own addresses, for asking them of themselves.
+    direct: Option<Client>,
+}
+
+impl Messaging {
+    /// The service as `spec` has it; nothing is taken or started yet.
+    ///
+    /// # Errors
+    /// When `spec` can't be: no nodes, no shards, an unknown plant, a setting that nodes don't have.
+    pub fn new(name: &str, spec: &MessagingSpec, seed: u64) -> Result<Self, SystemError> {
+        layout::check(spec)?;
+        Ok(Self {
+            name: name.to_owned(),
+            roster: layout::roster(spec),
+            spec: spec.clone(),
+            seed,
+            program: None,
+            laid: None,
+            direct: None,
+        })
+    }
+
+    /// Runs the nodes with another program than this binary, which must know [`NODE_COMMAND`] as well.
+    #[must_use]
+    pub fn with_program(self, program: PathBuf) -> Self {
+        Self {
+            program: Some(program),
+            ..self
+        }
+    }
+
+    fn laid(&self) -> Result<&Laid, SystemError> {
+        let missing = || SystemError(format!("system {} was not laid out yet", self.name));
+        self.laid.as_ref().ok_or_else(missing)
+    }
+
+    /// One client for each group of users, through the links.
+    fn groups(&self, laid: &Laid, direct: &Client) -> Vec<ClientGroup> {
+        let groups = laid.client_links.iter().map(|(group, addresses)| {
+            let channels = Channels::new(addresses.clone(), ChannelOptions::default());
+            let labels = if self.spec.zones.is_empty() {
+                BTreeMap::new()
+            } else {
+                BTreeMap::from([("zone".to_owned(), group.clone())])
+            };
+            let client = ChatOverGrpc::new(Client::new(channels), direct.clone(), self.spec.shards);
+            ClientGroup {
+                labels,
+                client: Arc::new(client),
+            }
+        });
+        groups.collect()
+    }
+}
+
+#[async_trait]
+impl System for Messaging {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "messaging"
+    }
+
+    fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    async fn layout(&mut self, backend: &dyn Backend, dir: &Path) -> Result<(), SystemError> {
+        let program = self.program.clone().map_or_else(std::env::current_exe, Ok);
+        let program = program.map_err(|e| SystemError(format!("failed to find this binary: {e}")))?;
+        let site = layout::Site {
+            system: &self.name,
+            program: &program,
+            dir,
+            seed: self.seed,
+        };
+        let laid = layout::lay_out(&site, &self.spec, &self.roster, backend).await?;
+        let options = ChannelOptions {
+            connections_per_node: 1,
+            connect_timeout: OBSERVE_WITHIN,
+            ..ChannelOptions::default()
+        };
+        let direct = Client::new(Channels::new(laid.own_addresses(), options));
+        self.direct = Some(direct.with_timeout(OBSERVE_WITHIN));
+        self.laid = Some(laid);
+        Ok(())
+    }
+
+    fn node_spec(&self, node: &str) -> Result<NodeSpec, SystemError> {
+        let spec = self.laid()?.nodes.get(node).map(|laid| laid.spec.clone());
+        spec.ok_or_else(|| SystemError(format!("there is no node {node} in system {}", self.name)))
+    }
+
+    async fn observe(&self, node: &str) -> Option<NodeStatus> {
+        let direct = self.direct.as_ref()?;
+        let status = direct.status(layout::node_id(node)?).await.ok()?;
+        Some(status::translate(&status))
+    }
+
+    async fn transfer_leader(&self, group: &str, to: &str) -> Result<(), String> {
+        let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
+        let shard = group.strip_prefix("shard:").and_then(|shard| shard.parse().ok());
+        let shard: u32 = shard.ok_or_else(|| format!("there is no group {group}"))?;
+        let to = layout::node_id(to).ok_or_else(|| format!("there is no node {to}"))?;
+        // The map, and with it the leader as the nodes know it now.
+        direct.refresh_routes().await.map_err(|e| e.to_string())?;
+        let asked = direct.transfer_leader(shard, to).await;
+        asked.outcome.map(|_| ()).map_err(|e| e.to_string())
+    }
+
+    fn workload(&self, loads: &[LoadSpec], stage: Stage) -> Result<Box<dyn Workload>, SystemError> {
+        let laid = self.laid()?;
+        let direct = self
+            .direct
+            .as_ref()
+            .ok_or_else(|| SystemError("no way to the nodes".to_owned()))?;
+        let workload = ChatWorkload::new(ChatSetting {
+            system: self.name.clone(),
+            number: stage.number,
+            loads: loads.to_vec(),
+            groups: self.groups(laid, direct),
+            login_per_s: self.spec.login_per_s,
+            recorder: stage.recorder,
+            clock: stage.clock,
+            streams: stage.streams,
+        });
+        Ok(Box::new(workload.map_err(|e| SystemError(e.0))?))
+    }
+}

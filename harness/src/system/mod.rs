@@ -1,0 +1,94 @@
+//! The systems that can be rehearsed on: what they are made of, how they start, what they say of themselves.
+//!
+//! A [`System`] knows its own nodes and its own words. It starts nothing and breaks nothing: a backend does the one, the
+//! fault engine the other. To add a system is one file with an implementation, and one variant of [`SystemKind`].
+
+mod build;
+pub mod clients;
+mod command;
+#[cfg(feature = "messaging")]
+mod messaging;
+mod needs;
+pub mod scripted;
+mod spec;
+
+use std::path::Path;
+
+pub use build::build;
+pub use command::{Command, missing_program};
+#[cfg(feature = "messaging")]
+pub use messaging::{Messaging, NODE_COMMAND, run_node};
+pub use needs::needs_of;
+pub use spec::{CommandSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind, SystemSpec};
+
+use crate::{
+    backend::{Backend, NodeSpec},
+    base::{RunClock, Streams},
+    history::{NodeStatus, Recorder},
+    target::{NodeName, Observations, Roster},
+    workload::{LoadSpec, Workload},
+};
+
+/// Why a system can't do what it was asked: what failed, with the values, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SystemError(pub String);
+
+/// What a workload is given to act with.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Where everything it does is recorded.
+    pub recorder: Recorder,
+    /// The run's clock.
+    pub clock: RunClock,
+    /// The run's randomness.
+    pub streams: Streams,
+    /// The system's number within the run, from 0: identities of two systems never meet.
+    pub number: u16,
+}
+
+/// One system under test.
+#[async_trait::async_trait]
+pub trait System: Send + Sync {
+    /// Its name within the run: `main` unless the scenario names several.
+    fn name(&self) -> &str;
+
+    /// Its kind: `messaging`, `command`, `scripted`.
+    fn kind(&self) -> &'static str;
+
+    /// Its nodes, their zones, and the replicated groups with those who may hold them.
+    fn roster(&self) -> &Roster;
+
+    /// Takes ports, opens links, and writes what its nodes need into `dir`, which is the system's own. Once, before the
+    /// first node starts.
+    ///
+    /// # Errors
+    /// When the backend has no room, or the folder can't be written.
+    async fn layout(&mut self, backend: &dyn Backend, dir: &Path) -> Result<(), SystemError>;
+
+    /// How to start `node`, for the first time or again.
+    ///
+    /// # Errors
+    /// When there is no such node, or the system was not laid out.
+    fn node_spec(&self, node: &str) -> Result<NodeSpec, SystemError>;
+
+    /// Asks `node` itself, on its own address and not through a link. None when it gives no answer within 300 ms.
+    async fn observe(&self, node: &str) -> Option<NodeStatus>;
+
+    /// Asks the system to make `to` the leader of `group`; the answer says only that it agreed to try.
+    ///
+    /// # Errors
+    /// In words, when it refused or could not be asked.
+    async fn transfer_leader(&self, group: &str, to: &str) -> Result<(), String>;
+
+    /// The parts of the service that go away with `nodes`, in the words of [`crate::history::Operation::needs`].
+    fn needs_of(&self, nodes: &[NodeName], seen: &Observations) -> Vec<String> {
+        needs_of(self.roster(), nodes, seen)
+    }
+
+    /// The clients of this system, all its loads together.
+    ///
+    /// # Errors
+    /// When a load asks for what the system doesn't have, or the system was not laid out.
+    fn workload(&self, loads: &[LoadSpec], stage: Stage) -> Result<Box<dyn Workload>, SystemError>;
+}

@@ -1,0 +1,116 @@
+//! What a plan says of a system: everything resolved, in plain numbers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One system of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemSpec {
+    /// Its name within the run.
+    pub name: String,
+    /// What it is.
+    pub kind: SystemKind,
+}
+
+/// The kinds of systems.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SystemKind {
+    /// The messaging service of this project.
+    Messaging(MessagingSpec),
+    /// Programs of somebody else.
+    Command(CommandSpec),
+    /// A target without processes, whose outages are scripted: to calibrate the measuring.
+    Scripted(ScriptedSpec),
+}
+
+/// The messaging service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MessagingSpec {
+    /// How many nodes.
+    pub nodes: u32,
+    /// Zones, dealt to the nodes in turn; may be empty.
+    pub zones: Vec<String>,
+    /// How many shards.
+    pub shards: u32,
+    /// Log-ins per second that the whole service admits; each node gets its share. None is no limit.
+    pub login_per_s: Option<f64>,
+    /// The wrong that is planted in it, by name.
+    pub plant: Option<String>,
+    /// Further settings of the nodes, as their configuration names them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, serde_json::Value>,
+}
+
+/// Programs of somebody else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandSpec {
+    /// The nodes' zones, by name.
+    pub nodes: BTreeMap<String, String>,
+    /// Program and arguments, with `{placeholders}`.
+    pub command: Vec<String>,
+    /// Environment variables, with `{placeholders}` as well.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// The ports that each node listens on, by name; `client` takes the load.
+    pub ports: Vec<String>,
+    /// What `{peers}` is made of: once for each node, joined by commas; empty when there is none.
+    pub peers: String,
+    /// How to tell that a node is ready: `tcp:PORT`, `http:PATH` or `grpc:SERVICE`.
+    pub ready: String,
+    /// How to send it load: `tcp`, `http`, `grpc_health`, `etcd`.
+    pub client: String,
+}
+
+/// A scripted target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptedSpec {
+    /// Time that a healthy answer takes, in microseconds.
+    pub service_us: u64,
+    /// Its outages, by their start; times count from the first operation sent.
+    pub outages: Vec<ScriptedOutage>,
+}
+
+/// One outage of a scripted target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptedOutage {
+    /// Its start, in milliseconds.
+    pub at_ms: u64,
+    /// How long it lasts.
+    pub for_ms: u64,
+    /// What is wrong while it lasts.
+    pub effect: ScriptedEffect,
+}
+
+/// What is wrong during a scripted outage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScriptedEffect {
+    /// Every attempt is refused at once.
+    Dead {},
+    /// Every attempt is left without an answer.
+    Silent {},
+    /// This share of attempts, 0 to 1, is refused.
+    Errors {
+        /// The share.
+        share: f64,
+    },
+    /// Answers take this many times as long.
+    Slow {
+        /// The factor.
+        factor: f64,
+    },
+    /// Dead and well in turn, dead first.
+    Flapping {
+        /// Dead for this long at a time.
+        on_ms: u64,
+        /// Well for this long in between.
+        off_ms: u64,
+    },
+}

@@ -1,0 +1,237 @@
+//! After the load: what is owed arrives, sessions are ended, and everything is read back.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+
+use super::{Chat, Mode, world::World};
+use crate::{
+    base::Nanos,
+    history::{Event, NodeStatus, Observed, ReadBack, SessionChange, SessionEvent},
+    workload::{
+        ReadBackSummary, RetrySpec, WorkloadError,
+        client::{Answered, CallFailure},
+        retry::back_off,
+    },
+};
+
+/// Sessions ended by one call.
+const FENCE_BATCH: usize = 4096;
+/// How long one part of the service may take to confirm the fence.
+const FENCE_WITHIN: Duration = Duration::from_secs(15);
+/// How long one conversation may take to be read.
+const READ_WITHIN: Duration = Duration::from_secs(15);
+const CALL_WITHIN: Duration = Duration::from_secs(3);
+/// Conversations read at one time.
+const READS_AT_ONCE: usize = 8;
+/// How long replicas may take to agree once nothing is sent.
+const QUIET_WITHIN: Duration = Duration::from_secs(5);
+const QUIET_POLL: Duration = Duration::from_millis(100);
+
+const AGAIN: RetrySpec = RetrySpec {
+    attempts: u32::MAX,
+    base_ms: 20,
+    cap_ms: 500,
+    budget_percent: 0,
+    budget_per_s: 0,
+};
+
+/// Waits until nothing is owed and every device is connected, current, and has acknowledged what it showed.
+pub(super) async fn drain(chat: &Chat, within: Duration) -> bool {
+    chat.mode.send_replace(Mode::Settle);
+    let clock = chat.plan.engine.clock;
+    let deadline = clock.now().plus(within);
+    let total = chat.world.slots.len() as u64;
+    loop {
+        let changed = chat.changed.notified();
+        let owed = chat.plan_owed();
+        if owed == 0 && chat.settled.load(Ordering::Relaxed) == total {
+            return true;
+        }
+        tokio::select! {
+            biased;
+            () = changed => {}
+            () = clock.sleep_until(deadline) => return false,
+        }
+    }
+}
+
+impl Chat {
+    fn plan_owed(&self) -> u64 {
+        crate::workload::engine::lock(&self.ledger).owed()
+    }
+
+    /// Calls until it is answered or `deadline` has passed; the last failure then.
+    async fn insist<T, C, F>(&self, name: &str, deadline: Nanos, call: C) -> Result<T, CallFailure>
+    where
+        C: Fn() -> F,
+        F: Future<Output = Answered<T>>,
+    {
+        let clock = self.plan.engine.clock;
+        let mut rng = self.plan.engine.streams.stream(name);
+        let mut attempt = 1;
+        loop {
+            let failure = match tokio::time::timeout(CALL_WITHIN, call()).await {
+                Ok(answered) => match answered.result {
+                    Ok(value) => return Ok(value),
+                    Err(failure) => failure,
+                },
+                Err(_) => CallFailure::unknown("deadline"),
+            };
+            attempt += 1;
+            let wait = back_off(&AGAIN, attempt, failure.retry_after, &mut rng);
+            if clock.now().plus(wait) >= deadline {
+                return Err(failure);
+            }
+            clock.sleep(wait).await;
+        }
+    }
+}
+
+/// Ends every session on every part.
+pub(super) async fn fence(chat: Arc<Chat>) -> Result<(), WorkloadError> {
+    chat.mode.send_replace(Mode::Fenced);
+    let sessions: Arc<Vec<u64>> = Arc::new(chat.world.slots.iter().map(|slot| slot.session()).collect());
+    let mut tasks = JoinSet::new();
+    for part in chat.plan.groups[0].client.parts() {
+        let (chat, sessions) = (Arc::clone(&chat), Arc::clone(&sessions));
+        tasks.spawn(async move {
+            let deadline = chat.plan.engine.clock.now().plus(FENCE_WITHIN);
+            let client = &chat.plan.groups[0].client;
+            for batch in sessions.chunks(FENCE_BATCH) {
+                let call = || client.fence(&part, batch, CALL_WITHIN);
+                let fenced = chat.insist(&format!("fence {part}"), deadline, call).await;
+                fenced.map_err(|e| {
+                    WorkloadError(format!(
+                        "{part} did not confirm within {} s that sessions are ended: {}",
+                        FENCE_WITHIN.as_secs(),
+                        e.reason
+                    ))
+                })?;
+            }
+            Ok(())
+        });
+    }
+    let mut outcome = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let ended = ended.unwrap_or_else(|e| Err(WorkloadError(format!("a fence ended early: {e}"))));
+        outcome = outcome.and(ended);
+    }
+    outcome?;
+    let engine = &chat.plan.engine;
+    for (slot, device) in chat.world.slots.iter().enumerate() {
+        engine.recorder.record(Event::Session(SessionEvent {
+            at: engine.clock.now(),
+            system: engine.system.clone(),
+            session: World::session_number(slot),
+            user: chat.world.people[device.person].user,
+            device: device.device,
+            change: SessionChange::Fenced,
+        }));
+    }
+    Ok(())
+}
+
+/// Reads every conversation to its end, then asks every replica for its digest.
+pub(super) async fn read_back(chat: Arc<Chat>) -> ReadBackSummary {
+    let mut summary = ReadBackSummary::default();
+    let mut waiting = chat.world.conversations.keys().copied().collect::<Vec<_>>().into_iter();
+    let mut tasks = JoinSet::new();
+    loop {
+        while tasks.len() < READS_AT_ONCE
+            && let Some(conversation) = waiting.next()
+        {
+            let chat = Arc::clone(&chat);
+            tasks.spawn(async move { read_conversation(&chat, conversation).await });
+        }
+        let Some(ended) = tasks.join_next().await else { break };
+        let Ok(read) = ended else {
+            // It panicked, which has been reported; its conversation counts as not read.
+            summary.incomplete += 1;
+            continue;
+        };
+        summary.items += read.items.len() as u64;
+        if read.complete {
+            summary.complete += 1;
+        } else {
+            summary.incomplete += 1;
+        }
+        chat.plan.engine.recorder.record(Event::Read(read));
+    }
+    digests(&chat).await;
+    summary
+}
+
+async fn read_conversation(chat: &Chat, conversation: u64) -> ReadBack {
+    let clock = chat.plan.engine.clock;
+    let client = &chat.plan.groups[0].client;
+    let began = clock.now();
+    let deadline = began.plus(READ_WITHIN);
+    let mut items = Vec::new();
+    let mut after = 0;
+    let complete = loop {
+        let call = || client.history(conversation, after, CALL_WITHIN);
+        let Ok(page) = chat.insist(&format!("read {conversation}"), deadline, call).await else {
+            break false;
+        };
+        let Some(last) = page.items.last() else {
+            // The end; a service that claims more and gives nothing has not been read to its end.
+            break after >= page.last_position;
+        };
+        if last.position <= after {
+            break false;
+        }
+        after = last.position;
+        items.extend(page.items);
+        if after >= page.last_position {
+            break true;
+        }
+    };
+    ReadBack {
+        began,
+        ended: clock.now(),
+        system: chat.plan.engine.system.clone(),
+        log: format!("c:{conversation}"),
+        complete,
+        items,
+    }
+}
+
+/// Records every replica's digest, once they are at the same index or the wait for that is over.
+async fn digests(chat: &Chat) {
+    let engine = &chat.plan.engine;
+    let deadline = engine.clock.now().plus(QUIET_WITHIN);
+    let client = &chat.plan.groups[0].client;
+    let seen = loop {
+        let seen = client.digests().await;
+        if agree_on_index(&seen) || engine.clock.now() >= deadline {
+            break seen;
+        }
+        engine.clock.sleep(QUIET_POLL).await;
+    };
+    for (node, status) in seen {
+        engine.recorder.record(Event::Observed(Observed {
+            at: engine.clock.now(),
+            system: engine.system.clone(),
+            node,
+            status,
+        }));
+    }
+}
+
+/// True when every node answers and the replicas of each group have applied the same index.
+fn agree_on_index(seen: &[(String, Option<NodeStatus>)]) -> bool {
+    let mut applied = BTreeMap::new();
+    seen.iter().all(|(_, status)| {
+        status.as_ref().is_some_and(|status| {
+            status.groups.iter().all(|group| {
+                let first = *applied.entry(&group.group).or_insert(group.applied);
+                first == group.applied
+            })
+        })
+    })
+}

@@ -1,0 +1,76 @@
+//! Every scenario that has to fail fails, for the reason that it names: each deliberately wrong service is caught by its
+//! promise. Needs the feature `plants`.
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{Bench, text};
+use firedrill::scenario::{self, Loaded};
+
+fn negative(name: &str) -> Loaded {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../scenarios/negative")
+        .join(format!("{name}.yaml"));
+    scenario::load(&path).unwrap_or_else(|error| panic!("{}", error.render(false)))
+}
+
+fn ends_as_it_says(name: &str) {
+    let loaded = negative(name);
+    let expect = &loaded.scenario.expect;
+    let code = expect
+        .exit
+        .unwrap_or_else(|| panic!("{name} does not say how it has to end"));
+    let bench = Bench::new();
+    let output = bench.run(&loaded.text);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(i32::from(code)), "{name}:\n{said}");
+    if expect.breaks.is_empty() {
+        return;
+    }
+    let json = bench.run_json();
+    let broken: Vec<&str> = json["promises"]
+        .as_array()
+        .expect("promises")
+        .iter()
+        .filter(|promise| promise["verdict"] == "fail")
+        .filter_map(|promise| promise["name"].as_str())
+        .collect();
+    assert!(
+        expect.breaks.iter().any(|name| broken.contains(&name.as_str())),
+        "{name} broke {broken:?}:\n{said}"
+    );
+    let witnessed = json["promises"].as_array().expect("promises").iter().all(|promise| {
+        promise["verdict"] != "fail" || promise["witness"].as_str().is_some_and(|witness| !witness.is_empty())
+    });
+    assert!(witnessed, "a broken promise without a witness: {:#}", json["promises"]);
+}
+
+macro_rules! negatives {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test] fn $test() { ends_as_it_says($name); })*
+
+        #[test]
+        fn every_negative_scenario_is_run_here() {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/negative");
+            let mut files: Vec<String> = fs::read_dir(folder)
+                .expect("the folder is there")
+                .flatten()
+                .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".yaml").map(str::to_owned))
+                .collect();
+            files.sort();
+            let mut run = vec![$($name),*];
+            run.sort_unstable();
+            assert_eq!(files, run);
+        }
+    };
+}
+
+negatives! {
+    acknowledging_before_it_is_durable_is_caught: "ack-before-durable",
+    forgetting_after_a_power_loss_is_caught: "forget-after-power-loss",
+    delivering_twice_is_caught: "redeliver",
+    reordering_is_caught: "reorder",
+    a_budget_that_can_not_be_met_is_exceeded: "impossible-budget",
+    a_steady_state_that_can_not_be_reached_is_inconclusive: "no-steady-state",
+}
