@@ -19,6 +19,7 @@ mod reference;
 mod replay;
 mod report;
 mod run;
+mod runtime;
 mod scenarios;
 mod schema;
 mod serve;

@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use super::{
     batch::{self, Job},
     output::{Format, colour, note, out},
-    scenarios,
+    runtime, scenarios,
     watch::Watch,
 };
 use crate::{
@@ -69,18 +69,7 @@ pub(super) fn main(args: &Args) -> Exit {
         Ok(jobs) => jobs,
         Err(exit) => return exit,
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            note(&format!("failed to start the runtime: {error}"));
-            return Exit::Internal;
-        }
-    };
-    runtime.block_on(Box::pin(run_all(args, jobs)))
+    runtime::block_on(run_all(args, jobs))
 }
 
 /// Everything that can be refused is refused here, before the first run starts.

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::output::{note, out};
+use super::{
+    output::{note, out},
+    runtime,
+};
 use crate::{base::Exit, controller::Controller, grpc};
 
 const EXAMPLES: &str = "\
@@ -26,18 +29,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            note(&format!("failed to start the runtime: {error}"));
-            return Exit::Internal;
-        }
-    };
-    runtime.block_on(serve(args.listen))
+    runtime::block_on(serve(args.listen))
 }
 
 async fn serve(address: SocketAddr) -> Exit {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
 
 use super::{
     live::{Ended, Tick},
@@ -95,6 +98,8 @@ pub(super) struct Desk {
     pub(super) told: Nanos,
     /// Faults injected by hand so far.
     pub(super) injected: u32,
+    /// Orders under way.
+    pub(super) served: JoinSet<()>,
 }
 
 /// The sequence. Every way out of it is followed by healing, tearing down and judging.
@@ -170,7 +175,8 @@ impl Run {
     }
 
     /// Waits until the conditions have held for as long as the plan says. The phase `steady` begins when they first
-    /// hold, and begins anew when they did not hold long enough.
+    /// hold; when they did not hold long enough the run goes back to its warm-up, and the history takes the stretch
+    /// that broke off for that.
     async fn await_steady(&mut self) -> Result<(), Halt> {
         let steady = self.plan.steady.clone();
         let deadline = self.clock.now().plus(Duration::from_millis(steady.within_ms));
@@ -305,7 +311,7 @@ impl Run {
                 Some(order) = self.desk.orders.recv() => order,
                 () = self.clock.sleep_until(until) => break,
             };
-            self.serve(order).await;
+            self.serve(order);
         }
         self.tell_if_due();
         Ok(())

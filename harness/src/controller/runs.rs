@@ -56,6 +56,9 @@ pub enum RunError {
     /// There is no such run.
     #[error("no run `{0}`; ListRuns names those there are")]
     NotFound(String),
+    /// No such fault lasts in the run.
+    #[error("no fault `{0}` lasts in this run; ListFaults names the verbs, and the run's events the faults")]
+    NoSuchFault(String),
     /// The run is not in a phase in which this can be done.
     #[error("{0}")]
     NotNow(String),

@@ -13,8 +13,8 @@ use super::{
     steady,
 };
 use crate::{
-    base::Nanos,
-    fault::{FaultError, FaultSpec, Injection},
+    base::{Nanos, RunClock},
+    fault::{Engine, FaultError, FaultSpec, Injection},
     history::HarnessKind,
     plan::{Start, StepPlan},
     scenario::WhenEvent,
@@ -77,7 +77,7 @@ impl<'a> Play<'a> {
                 biased;
                 () = stopped(&mut self.run.desk.stopped) => return Err(Halt::Interrupted),
                 Some(done) = self.under_way.join_next() => self.on_done(done.map_err(Halt::from)?)?,
-                Some(order) = self.run.desk.orders.recv() => self.run.serve(order).await,
+                Some(order) = self.run.desk.orders.recv() => self.run.serve(order),
                 () = self.run.clock.sleep_until(until) => {}
             }
             self.run.tell_if_due();
@@ -235,8 +235,9 @@ impl Run {
         terms
     }
 
-    /// Ends every fault that still lasts.
+    /// Ends every fault that still lasts, those included that are being injected by hand.
     pub(super) async fn heal_all(&mut self) -> Result<(), Halt> {
+        while self.desk.served.join_next().await.is_some() {}
         for stage in &self.stages {
             if let Err(error) = stage.engine.heal_all().await {
                 self.note(
@@ -248,22 +249,35 @@ impl Run {
         Ok(())
     }
 
-    /// Does what is asked from outside, in a phase that has a system to do it to.
-    pub(super) async fn serve(&mut self, order: Order) {
+    /// Begins what is asked from outside, in a phase that has a system to do it to. It goes on by itself, so that no
+    /// step waits for its evidence.
+    pub(super) fn serve(&mut self, order: Order) {
+        // What has ended makes room; there is at most one for each caller that waits for its answer.
+        while self.desk.served.try_join_next().is_some() {}
         match order {
-            Order::Inject { spec, lease, reply } => {
-                let answer = self.inject_now(&spec, lease).await;
-                // Whoever asked may have gone; the fault has its lease.
-                let _ = reply.send(answer);
-            }
+            Order::Inject { spec, lease, reply } => match self.by_hand(&spec) {
+                Ok((id, engine)) => {
+                    let clock = self.clock;
+                    self.desk.served.spawn(async move {
+                        // Whoever asked may have gone; the fault has its lease.
+                        let _ = reply.send(inject(clock, engine, id, &spec, lease).await);
+                    });
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                }
+            },
             Order::Heal { fault, reply } => {
-                let answer = self.heal_now(fault.as_deref()).await;
-                let _ = reply.send(answer);
+                let engines: Vec<_> = self.stages.iter().map(|stage| stage.engine.clone()).collect();
+                self.desk.served.spawn(async move {
+                    let _ = reply.send(heal(&engines, fault.as_deref()).await);
+                });
             }
         }
     }
 
-    async fn inject_now(&mut self, spec: &FaultSpec, lease: Duration) -> Result<Injected, RunError> {
+    /// The engine for a fault that is asked for by hand, and the fault's name.
+    fn by_hand(&mut self, spec: &FaultSpec) -> Result<(String, Engine), RunError> {
         let stage = self
             .stages
             .first()
@@ -271,47 +285,55 @@ impl Run {
         spec.check(stage.system.roster())
             .map_err(|error| RunError::Invalid(error.to_string()))?;
         self.desk.injected += 1;
-        let id = format!("hand-{}-{}", self.desk.injected, spec.kind());
-        let engine = stage.engine.clone();
-        let injection = engine
-            .inject(&id, spec)
-            .await
-            .map_err(|error| RunError::Failure(error.to_string()))?;
-        if injection.lasts {
-            let (clock, healed) = (self.clock, id.clone());
-            // Ends with the lease; by then the run may have healed it already, which the engine knows.
-            tokio::spawn(async move {
-                clock.sleep(lease).await;
-                let _ = engine.heal(&healed).await;
-            });
-        }
-        Ok(Injected {
-            id,
-            outcome: injection.outcome.to_owned(),
-            targets: injection.targets,
-            evidence: injection.evidence,
-        })
+        Ok((
+            format!("hand-{}-{}", self.desk.injected, spec.kind()),
+            stage.engine.clone(),
+        ))
     }
+}
 
-    async fn heal_now(&mut self, fault: Option<&str>) -> Result<Vec<String>, RunError> {
-        let mut healed = Vec::new();
-        for stage in &self.stages {
-            for id in stage.engine.active() {
-                if fault.is_none_or(|fault| fault == id) {
-                    stage
-                        .engine
-                        .heal(&id)
-                        .await
-                        .map_err(|error| RunError::Failure(error.to_string()))?;
-                    healed.push(id);
-                }
+async fn inject(
+    clock: RunClock,
+    engine: Engine,
+    id: String,
+    spec: &FaultSpec,
+    lease: Duration,
+) -> Result<Injected, RunError> {
+    let injection = engine
+        .inject(&id, spec)
+        .await
+        .map_err(|error| RunError::Failure(error.to_string()))?;
+    if injection.lasts {
+        let healed = id.clone();
+        // Ends with the lease; by then the run may have healed it already, which the engine knows.
+        tokio::spawn(async move {
+            clock.sleep(lease).await;
+            let _ = engine.heal(&healed).await;
+        });
+    }
+    Ok(Injected {
+        id,
+        outcome: injection.outcome.to_owned(),
+        targets: injection.targets,
+        evidence: injection.evidence,
+    })
+}
+
+async fn heal(engines: &[Engine], fault: Option<&str>) -> Result<Vec<String>, RunError> {
+    let mut healed = Vec::new();
+    for engine in engines {
+        for id in engine.active() {
+            if fault.is_none_or(|fault| fault == id) {
+                engine
+                    .heal(&id)
+                    .await
+                    .map_err(|error| RunError::Failure(error.to_string()))?;
+                healed.push(id);
             }
         }
-        match fault {
-            Some(fault) if healed.is_empty() => Err(RunError::NotFound(format!(
-                "{fault}` (a fault that lasts) in this run; `"
-            ))),
-            _ => Ok(healed),
-        }
+    }
+    match fault {
+        Some(fault) if healed.is_empty() => Err(RunError::NoSuchFault(fault.to_owned())),
+        _ => Ok(healed),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::SystemTime};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     drive::{Desk, Halt, Launch, Run, sequence},
@@ -98,6 +98,7 @@ async fn whole(launch: Launch) -> Ended {
         orders,
         told: Nanos(0),
         injected: 0,
+        served: JoinSet::new(),
     };
     let mut run = Run {
         plan,

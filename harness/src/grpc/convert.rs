@@ -25,6 +25,7 @@ pub(super) fn refusal(error: &RunError) -> Status {
         RunError::CapabilityMissing(_) => (Code::FailedPrecondition, CAPABILITY_MISSING),
         RunError::Busy(_) => (Code::ResourceExhausted, "BUSY"),
         RunError::NotFound(_) => (Code::NotFound, "NO_SUCH_RUN"),
+        RunError::NoSuchFault(_) => (Code::NotFound, "NO_SUCH_FAULT"),
         RunError::NotNow(_) => (Code::FailedPrecondition, "NOT_NOW"),
         RunError::Failure(_) => (Code::Internal, "FAILURE"),
     };

@@ -212,11 +212,21 @@ pub struct Phases {
 }
 
 impl Phases {
-    /// The phases that a history names, in the order of time.
+    /// The phases that a history names, in the order of time. A run that goes back, since its steady state broke off,
+    /// was never in what it went back from: each phase begins once.
     #[must_use]
     pub fn new(events: &[PhaseEvent]) -> Self {
-        let mut starts: Vec<_> = events.iter().map(|e| (e.phase, e.at)).collect();
-        starts.sort_by_key(|(_, at)| *at);
+        let mut in_time: Vec<_> = events.iter().map(|e| (e.phase, e.at)).collect();
+        in_time.sort_by_key(|(_, at)| *at);
+        let mut starts: Vec<(Phase, Nanos)> = Vec::new();
+        for (phase, at) in in_time {
+            while starts.last().is_some_and(|(last, _)| *last > phase) {
+                starts.pop();
+            }
+            if starts.last().is_none_or(|(last, _)| *last < phase) {
+                starts.push((phase, at));
+            }
+        }
         Self { starts }
     }
 
@@ -351,5 +361,22 @@ mod tests {
         assert_eq!(phases.window(Phase::Drain, end).unwrap().1, end);
         assert_eq!(phases.window(Phase::Fence, end), None);
         assert_eq!(phases.load_end(), Some(Nanos::from_millis(20)));
+    }
+
+    #[test]
+    fn a_steady_state_that_broke_off_is_warm_up() {
+        let at = |phase, ms| PhaseEvent {
+            at: Nanos::from_millis(ms),
+            phase,
+        };
+        let broken = [at(Phase::WarmUp, 1), at(Phase::Steady, 5), at(Phase::WarmUp, 7)];
+        let phases = Phases::new(&broken);
+        assert_eq!(phases.start(Phase::Steady), None);
+        assert_eq!(phases.start(Phase::WarmUp), Some(Nanos::from_millis(1)));
+
+        let mut mended = broken.to_vec();
+        mended.extend([at(Phase::Steady, 12), at(Phase::Disturb, 20)]);
+        let steady = Phases::new(&mended).window(Phase::Steady, Nanos::from_millis(30));
+        assert_eq!(steady, Some((Nanos::from_millis(12), Nanos::from_millis(20))));
     }
 }

@@ -153,13 +153,10 @@ fn conclude(judgement: &mut Judgement, torn: Option<&str>) {
             ));
         }
     }
-    let left = |event: &&crate::history::HarnessEvent| event.kind == crate::history::HarnessKind::Dirty;
-    for event in judgement.history.harness.iter().filter(left) {
-        against.push((Exit::HealFailed, event.text.clone()));
-    }
     for event in &judgement.history.harness {
         match event.kind {
             HarnessKind::Interrupted => against.push((Exit::Interrupted, format!("interrupted: {}", event.text))),
+            HarnessKind::Dirty => against.push((Exit::HealFailed, event.text.clone())),
             HarnessKind::Failure => against.push((Exit::Internal, format!("the harness failed: {}", event.text))),
             _ => {}
         }

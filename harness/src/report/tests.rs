@@ -97,7 +97,7 @@ fn a_budget_is_kept_exceeded_or_untold() {
 
 #[test]
 fn trouble_of_the_harness_is_inconclusive_and_never_a_verdict_on_the_system() {
-    for kind in [HarnessKind::Stalled, HarnessKind::NotSteady] {
+    for kind in [HarnessKind::Stalled, HarnessKind::NotSteady, HarnessKind::NotTriggered] {
         let judgement = with_event(&script(), harness(kind));
         assert_eq!(judgement.exit(), Exit::Inconclusive, "{kind:?}");
         assert_eq!(judgement.verdict(), Verdict::Unknown);
@@ -109,6 +109,10 @@ fn trouble_of_the_harness_is_inconclusive_and_never_a_verdict_on_the_system() {
     assert_eq!(
         with_event(&script(), harness(HarnessKind::Interrupted)).exit(),
         Exit::Interrupted
+    );
+    assert_eq!(
+        with_event(&script(), harness(HarnessKind::Dirty)).exit(),
+        Exit::HealFailed
     );
     assert_eq!(with_event(&script(), harness(HarnessKind::Note)).exit(), Exit::Pass);
 }
