@@ -8,6 +8,7 @@ mod exit;
 pub mod expr;
 mod rng;
 mod suggest;
+mod sync_time;
 mod template;
 
 pub use clock::{Nanos, RunClock, millis};
@@ -16,4 +17,5 @@ pub use exit::Exit;
 pub use expr::Expr;
 pub use rng::Streams;
 pub use suggest::{closest, did_you_mean};
+pub use sync_time::sync_times;
 pub use template::{Field, Template, TemplateError};

@@ -1,6 +1,5 @@
 //! `firedrill doctor`: what this machine can do, and what to do about what it can't.
 
-use std::io::{Seek as _, SeekFrom, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::output::{Format, out, out_json};
-use crate::base::{Exit, RunClock, millis};
+use crate::base::{Exit, millis, sync_times};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -190,9 +189,9 @@ const SYNCS_LAST: Duration = Duration::from_secs(3);
 
 /// What an acknowledged write costs at least.
 fn fsync(dir: &Path) -> Check {
-    match sync_times(dir) {
+    match sync_times(dir, SYNCS, SYNCS_LAST) {
         Ok(times) => {
-            let at = |share: usize| times[(times.len() * share / 100).min(times.len() - 1)];
+            let at = |share: usize| millis(times[(times.len() * share / 100).min(times.len() - 1)]);
             let found = format!(
                 "{} writes of 4 KiB in {}: p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms",
                 times.len(),
@@ -215,32 +214,6 @@ fn fsync(dir: &Path) -> Check {
         )
         .remedy("choose a folder that can be written with --dir"),
     }
-}
-
-/// Times of a write and its fdatasync, sorted, in milliseconds; at least one.
-fn sync_times(dir: &Path) -> std::io::Result<Vec<f64>> {
-    let name = dir.join(format!(".firedrill-doctor-{}", std::process::id()));
-    let mut file = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&name)?;
-    // Without a name from here on, so that nothing is left behind whatever happens.
-    std::fs::remove_file(&name)?;
-    let clock = RunClock::start();
-    let began = clock.now();
-    let block = [0x5a_u8; 4096];
-    let mut times = Vec::with_capacity(SYNCS);
-    while times.len() < SYNCS && (times.is_empty() || clock.now().since(began) < SYNCS_LAST) {
-        let before = clock.now();
-        // Over and over the same megabyte: the log's segments are written ahead as well.
-        file.seek(SeekFrom::Start((times.len() as u64 % 256) * 4096))?;
-        file.write_all(&block)?;
-        file.sync_data()?;
-        times.push(millis(clock.now().since(before)));
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times)
 }
 
 fn plants() -> Check {
