@@ -114,9 +114,13 @@ impl Rig {
         (furthest <= last + BEHIND_MAX).then_some(leader)
     }
 
-    /// Ends all nodes.
+    /// Undoes what lasts and ends all nodes. What the history lost would make figures wrong, so that is an error.
     pub(crate) async fn tear_down(self) -> Result<()> {
+        self.engine.heal_all().await?;
         let report = self.backend.tear_down().await?;
+        if let Some(trouble) = self.recorder.trouble() {
+            return Err(trouble.into());
+        }
         if report.left.is_empty() {
             Ok(())
         } else {
