@@ -192,6 +192,7 @@ struct Rig {
     engine: Engine,
     recorder: Recorder,
     addresses: BTreeMap<LinkId, SocketAddr>,
+    listens: BTreeMap<String, SocketAddr>,
 }
 
 impl Rig {
@@ -213,6 +214,10 @@ impl Rig {
             .iter()
             .zip(&ports)
             .map(|(name, port)| ((*name).to_owned(), node(name, *port, dir.path())))
+            .collect();
+        let listens = specs
+            .values()
+            .map(|spec| (spec.name.clone(), spec.listens[0]))
             .collect();
         let mut addresses = BTreeMap::new();
         for (to, port) in NODES.iter().zip(&ports) {
@@ -272,6 +277,7 @@ impl Rig {
             engine,
             recorder,
             addresses,
+            listens,
         }
     }
 
@@ -374,6 +380,54 @@ async fn a_freeze_and_a_kill_of_the_same_node_both_heal() {
         (WHOLE.into(), WHOLE.into())
     );
     assert_eq!(rig.backend.running().len(), 3);
+}
+
+#[tokio::test]
+async fn a_node_that_two_faults_freeze_goes_on_after_the_second() {
+    let rig = Rig::new("e20").await;
+    rig.inject("1-freeze", "freeze: { node: n1 }").await;
+    rig.inject("2-freeze", "freeze: { node: n1 }").await;
+    rig.heal("2-freeze").await;
+    assert!(
+        evidence_of(&rig, "2-freeze").contains("still frozen"),
+        "{}",
+        evidence_of(&rig, "2-freeze")
+    );
+    let mut stream = TcpStream::connect(rig.listens["n1"]).await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    let mut byte = [0];
+    tokio::select! {
+        biased;
+        _ = stream.read_exact(&mut byte) => panic!("a frozen node answered"),
+        () = rig.clock.sleep(Duration::from_millis(200)) => {}
+    }
+    rig.heal("1-freeze").await;
+    soon(stream.read_exact(&mut byte)).await.unwrap();
+}
+
+/// What the last heal of a fault was proven by.
+fn evidence_of(rig: &Rig, id: &str) -> String {
+    let heals = rig.faults().into_iter().filter(|event| event.id == id);
+    let mut texts = heals.filter_map(|event| match event.change {
+        FaultChange::Healed { evidence, .. } => Some(evidence),
+        _ => None,
+    });
+    texts.next_back().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_come_back_is_the_systems_doing_and_no_dirty_host() {
+    let rig = Rig::new("e21").await;
+    rig.inject("1-kill", "kill: { node: n1 }").await;
+    // Somebody sits on its port: it can not start.
+    let _taken = TcpListener::bind(rig.listens["n1"]).unwrap();
+    let healed = soon(rig.engine.heal("1-kill")).await;
+    assert!(matches!(healed, Err(FaultError::NotBack(_))), "{healed:?}");
+    assert_eq!(rig.changes("1-kill"), ["requested", "installed", "heal requested"]);
+    assert!(
+        rig.engine.active().is_empty() && rig.journal().is_empty(),
+        "nothing is left to undo"
+    );
 }
 
 #[tokio::test]

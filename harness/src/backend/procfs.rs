@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 /// The variable that marks every process of a run.
 pub const MARKER: &str = "FIREDRILL_RUN";
+/// The variable that says which of the run's systems a process belongs to.
+pub const SYSTEM: &str = "FIREDRILL_SYSTEM";
 
 /// One process, told from a later one with the same number by when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -65,12 +67,36 @@ pub fn thread_states(pid: u32) -> String {
     states.into_iter().collect()
 }
 
+/// The states of all threads of all processes of a group, so that a program behind a wrapper is seen too; zombies, which
+/// do nothing any more, are left out.
+#[must_use]
+pub fn group_states(group: u32) -> String {
+    let members = all().into_iter().filter(|pid| group_of(*pid) == Some(group));
+    let mut states: Vec<char> = members
+        .flat_map(|pid| thread_states(pid).into_bytes())
+        .map(char::from)
+        .collect();
+    states.retain(|state| !matches!(state, 'Z' | 'X'));
+    states.sort_unstable();
+    states.into_iter().collect()
+}
+
 /// The run that a process belongs to; none when it belongs to none, is gone, or is somebody else's.
 #[must_use]
 pub fn marker_of(pid: u32) -> Option<String> {
+    variable_of(pid, MARKER)
+}
+
+/// The system, within its run, that a process belongs to.
+#[must_use]
+pub fn system_of(pid: u32) -> Option<String> {
+    variable_of(pid, SYSTEM)
+}
+
+fn variable_of(pid: u32, name: &str) -> Option<String> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
     environ.split(|byte| *byte == 0).find_map(|entry| {
-        let value = entry.strip_prefix(MARKER.as_bytes())?.strip_prefix(b"=")?;
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         String::from_utf8(value.to_vec()).ok()
     })
 }

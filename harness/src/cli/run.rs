@@ -94,7 +94,22 @@ fn jobs(args: &Args) -> Result<Vec<Job>, Exit> {
         }
     }
     batch::place(&mut jobs, args.out.as_deref());
+    if let Some(taken) = jobs
+        .iter()
+        .filter_map(|job| job.dir.as_deref())
+        .find(|dir| holds_anything(dir))
+    {
+        note(&format!(
+            "{} is not empty: name a new folder with --out, an old run is never written over",
+            taken.display()
+        ));
+        return Err(Exit::Usage);
+    }
     Ok(jobs)
+}
+
+fn holds_anything(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn job(loaded: &Loaded, scenario: &str, seed: u64) -> Job {
@@ -118,11 +133,12 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> Exit {
     };
     let mut done = Vec::new();
     let several = jobs.len() > 1;
+    let mut stopped = false;
     for job in jobs {
         if several && args.format == Format::Human {
             note(&format!("\n{} seed {}", job.scenario, job.seed));
         }
-        let (dir, ended) = match one(args, &mut client, &job).await {
+        let (dir, ended, interrupted) = match one(args, &mut client, &job).await {
             Ok(ended) => ended,
             Err(status) => {
                 note(&format!("failed to run {}: {}", job.path, status.message()));
@@ -140,7 +156,9 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> Exit {
             exit,
             verdict: ended.verdict,
         });
-        if exit == Exit::Interrupted {
+        // A signal that came while the run was already being judged changes its verdict no more, but ends the batch.
+        if interrupted {
+            stopped = true;
             break;
         }
     }
@@ -148,15 +166,16 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> Exit {
     if several && let Err(error) = batch::summarise(&done, args.out.as_deref()) {
         note(&error);
     }
-    Exit::worst(done.iter().map(|outcome| outcome.exit))
+    let ends = done.iter().map(|outcome| outcome.exit);
+    Exit::worst(ends.chain(stopped.then_some(Exit::Interrupted)))
 }
 
-/// One run, watched to its end. A first signal heals and ends it; a second leaves the healing to the next sweep.
+/// One run, watched to its end, and whether it was interrupted. A first signal heals and ends it; a second leaves the healing to the next sweep.
 async fn one(
     args: &Args,
     client: &mut ControllerClient<Channel>,
     job: &Job,
-) -> Result<(PathBuf, RunEnded), tonic::Status> {
+) -> Result<(PathBuf, RunEnded, bool), tonic::Status> {
     let failed = |what: &str, error: std::io::Error| tonic::Status::internal(format!("{what}: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed("listen for Ctrl-C", error))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed("listen for SIGTERM", error))?;
@@ -193,7 +212,7 @@ async fn one(
                 };
                 watch.on_event(&event);
                 if let Some(Event::Ended(ended)) = event.event {
-                    return Ok((PathBuf::from(started.dir), ended));
+                    return Ok((PathBuf::from(started.dir), ended, signals > 0));
                 }
                 continue;
             }

@@ -35,6 +35,8 @@ pub(super) enum Order {
     /// Inject a fault now.
     Inject {
         spec: Box<FaultSpec>,
+        /// The system to break; none for the only one.
+        system: Option<String>,
         lease: Duration,
         reply: oneshot::Sender<Result<Injected, RunError>>,
     },
@@ -224,16 +226,34 @@ impl Run {
             since = if steady { since.or(Some(now)) } else { None };
             // Twice the hold: the figures need one whole stretch, and its first second is still the rolling window's.
             let held = since.is_some_and(|since| now.since(since) >= hold * 2);
-            if (held && now.since(began) >= hold * 2) || now > deadline {
+            if held && now.since(began) >= hold * 2 {
+                return Ok(());
+            }
+            if now > deadline {
+                let unmet = steady::unmet(&self.progress(), &require).join("; ");
+                let why = if unmet.is_empty() {
+                    "a replica has not caught up"
+                } else {
+                    &unmet
+                };
+                let text = format!("the load did not settle within {} ms: {why}", settle.within_ms);
+                self.note(HarnessKind::Note, text);
                 return Ok(());
             }
         }
     }
 
     async fn drain(&mut self) -> Result<(), Halt> {
-        for stage in &mut self.stages {
-            stage.workload.stop_sending().await;
-        }
+        // A fault by hand may still last: what is owed can only come when nothing is broken any more.
+        self.heal_all().await?;
+        let Self { stages, desk, .. } = &mut *self;
+        desk.unless_stopped(async {
+            for stage in stages {
+                stage.workload.stop_sending().await;
+            }
+            Ok(())
+        })
+        .await?;
         let within = Duration::from_millis(self.plan.drain_within_ms);
         let deadline = self.clock.now().plus(within);
         for index in 0..self.stages.len() {
@@ -265,8 +285,8 @@ impl Run {
                 .await?;
             if let Err(error) = fenced {
                 self.note(
-                    HarnessKind::Failure,
-                    format!("the fence was not confirmed, absent may be late: {error}"),
+                    HarnessKind::NotFenced,
+                    format!("the fence was not confirmed, so what is absent may only be late: {error}"),
                 );
             }
         }

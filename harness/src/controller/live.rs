@@ -64,7 +64,7 @@ pub struct Ended {
 /// What a run shows of itself while it goes on.
 #[derive(Clone, Debug)]
 pub struct Feed {
-    /// Its history, once it has one.
+    /// Its history, once it has one and until it is judged: then its folder holds it.
     pub recorder: watch::Receiver<Option<Recorder>>,
     /// The last tick.
     pub progress: watch::Receiver<Tick>,

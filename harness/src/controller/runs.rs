@@ -238,6 +238,7 @@ impl Controller {
         let step: Step = serde_saphyr::from_str(step_yaml).map_err(|error| RunError::Invalid(error.to_string()))?;
         self.order(id, |reply| Order::Inject {
             spec: Box::new(step.fault),
+            system: step.system,
             lease,
             reply,
         })

@@ -1,6 +1,6 @@
 //! One system under test with everything around it: backend, fault engine, clients, observers.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{broadcast::error::RecvError, watch},
@@ -45,6 +45,8 @@ pub(super) struct Stage {
     pub(super) workload: Box<dyn Workload>,
     common: Common,
     seen: Seen,
+    /// Nodes that are being started.
+    starting: JoinSet<Result<crate::backend::Started, crate::backend::BackendError>>,
     observers: JoinSet<()>,
     stop_observing: watch::Sender<bool>,
     processes: JoinHandle<()>,
@@ -94,6 +96,7 @@ impl Stage {
             workload,
             common,
             seen: Seen::default(),
+            starting: JoinSet::new(),
             observers: JoinSet::new(),
             stop_observing: watch::Sender::new(false),
             processes,
@@ -102,12 +105,11 @@ impl Stage {
 
     /// Starts all nodes at once and returns when every one is ready; from then on they are observed.
     pub(super) async fn start(&mut self) -> Result<(), Halt> {
-        let mut starting = JoinSet::new();
         for node in &self.system.roster().nodes {
             let (backend, spec) = (Arc::clone(&self.backend), self.system.node_spec(&node.name)?);
-            starting.spawn(async move { backend.start(&spec).await });
+            self.starting.spawn(async move { backend.start(&spec).await });
         }
-        while let Some(started) = starting.join_next().await {
+        while let Some(started) = self.starting.join_next().await {
             started??;
         }
         let Common { recorder, clock, .. } = &self.common;
@@ -146,7 +148,18 @@ impl Stage {
         self.workload.shut_down().await;
         self.stop_observing.send_replace(true);
         while self.observers.join_next().await.is_some() {}
-        let torn = self.backend.tear_down().await;
+        let mut torn = self.backend.tear_down().await;
+        // A start that was under way when the run was stopped finds the backend closed, and is awaited: what it wrote
+        // down and what it made are undone by itself or by a second look.
+        if !self.starting.is_empty() {
+            let (starting, clock) = (&mut self.starting, self.common.clock);
+            tokio::select! {
+                biased;
+                () = async { while starting.join_next().await.is_some() {} } => {}
+                () = clock.sleep(STARTS_WITHIN) => {}
+            }
+            torn = self.backend.tear_down().await;
+        }
         // The last ends are in the channel already; the task ends with the backend's sender or here.
         tokio::task::yield_now().await;
         self.processes.abort();
@@ -158,6 +171,8 @@ impl Stage {
     }
 }
 
+/// How long a start that finds its backend closed may take to end.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// Entries that a replica may be behind and still count as caught up.
 const LAG_MAX: u64 = 512;
 

@@ -1,10 +1,15 @@
 //! Whether a workload is in the state that a scenario calls steady.
 
+use std::time::Duration;
+
 use crate::{
     base::expr::Expr,
     history::Class,
     workload::{ClassProgress, Progress},
 };
+
+/// The stretch that a workload's progress tells of.
+pub(super) const WINDOW: Duration = crate::workload::RECENT;
 
 /// What keeps the progress from satisfying the conditions, in words; empty when they all hold.
 ///

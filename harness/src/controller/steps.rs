@@ -30,6 +30,10 @@ pub(super) struct Play<'a> {
     pending: VecDeque<StepPlan>,
     /// When the step before began, and the latest term of each group then.
     before: (Nanos, BTreeMap<String, u64>),
+    /// When the step before was known to bite, or not to; none while that is open.
+    known: Option<Nanos>,
+    /// The step before.
+    last: Option<String>,
     /// Faults that heal at an instant.
     heals: BTreeMap<(Nanos, String), usize>,
     under_way: JoinSet<Done>,
@@ -59,6 +63,8 @@ impl<'a> Play<'a> {
             began,
             pending,
             before: (began, terms),
+            known: Some(began),
+            last: None,
             heals: BTreeMap::new(),
             under_way: JoinSet::new(),
         }
@@ -121,6 +127,7 @@ impl<'a> Play<'a> {
             Start::When { .. } => now,
         };
         self.before = (now, self.run.terms());
+        (self.known, self.last) = (None, Some(step.id.clone()));
         let stage = self
             .run
             .stages
@@ -169,6 +176,9 @@ impl<'a> Play<'a> {
                 heal_at,
                 result,
             } => {
+                if self.last.as_ref() == Some(&id) {
+                    self.known = Some(self.run.clock.now());
+                }
                 let injection = result.map_err(|error| Halt::Failed(format!("inject {id}: {error}")))?;
                 if let (true, Some(heal_at)) = (injection.lasts, heal_at) {
                     self.heals.insert((heal_at, id), stage);
@@ -215,7 +225,12 @@ impl<'a> Play<'a> {
                 now.iter()
                     .any(|(group, term)| self.before.1.get(group).is_none_or(|before| term > before))
             }
-            WhenEvent::Steady => steady::unmet(&self.run.progress(), &self.run.plan.steady.require).is_empty(),
+            // What is told is of the last second: it says something of the step before once that has lasted as long.
+            WhenEvent::Steady => {
+                let told = |known: Nanos| self.run.clock.now().since(known) >= steady::WINDOW;
+                self.known.is_some_and(told)
+                    && steady::unmet(&self.run.progress(), &self.run.plan.steady.require).is_empty()
+            }
         }
     }
 }
@@ -237,14 +252,17 @@ impl Run {
 
     /// Ends every fault that still lasts, those included that are being injected by hand.
     pub(super) async fn heal_all(&mut self) -> Result<(), Halt> {
-        while self.desk.served.join_next().await.is_some() {}
-        for stage in &self.stages {
-            if let Err(error) = stage.engine.heal_all().await {
-                self.note(
-                    HarnessKind::Note,
-                    format!("heal what lasts on `{}`: {error}", stage.name),
-                );
+        // Twice: an order under way ends with the first, since its flap is cut short by it, and may have armed another.
+        for again in [true, false] {
+            for stage in &self.stages {
+                if let Err(error) = stage.engine.heal_all().await {
+                    self.note(
+                        HarnessKind::Note,
+                        format!("heal what lasts on `{}`: {error}", stage.name),
+                    );
+                }
             }
+            while again && self.desk.served.join_next().await.is_some() {}
         }
         Ok(())
     }
@@ -255,7 +273,12 @@ impl Run {
         // What has ended makes room; there is at most one for each caller that waits for its answer.
         while self.desk.served.try_join_next().is_some() {}
         match order {
-            Order::Inject { spec, lease, reply } => match self.by_hand(&spec) {
+            Order::Inject {
+                spec,
+                system,
+                lease,
+                reply,
+            } => match self.by_hand(&spec, system.as_deref()) {
                 Ok((id, engine)) => {
                     let clock = self.clock;
                     self.desk.served.spawn(async move {
@@ -277,11 +300,18 @@ impl Run {
     }
 
     /// The engine for a fault that is asked for by hand, and the fault's name.
-    fn by_hand(&mut self, spec: &FaultSpec) -> Result<(String, Engine), RunError> {
-        let stage = self
-            .stages
-            .first()
-            .ok_or_else(|| RunError::NotNow("the run has no system".to_owned()))?;
+    fn by_hand(&mut self, spec: &FaultSpec, system: Option<&str>) -> Result<(String, Engine), RunError> {
+        let names: Vec<&str> = self.stages.iter().map(|stage| stage.name.as_str()).collect();
+        let found = match (system, names.len()) {
+            (_, 0) => return Err(RunError::NotNow("the run has no system yet".to_owned())),
+            (None, 1) => Some(0),
+            (None, _) => None,
+            (Some(system), _) => names.iter().position(|name| *name == system),
+        };
+        let stage = found.map(|index| &self.stages[index]).ok_or_else(|| {
+            let asked = system.unwrap_or("(none named)");
+            RunError::Invalid(format!("system `{asked}`: this run has {}", names.join(", ")))
+        })?;
         spec.check(stage.system.roster())
             .map_err(|error| RunError::Invalid(error.to_string()))?;
         self.desk.injected += 1;
@@ -299,18 +329,16 @@ async fn inject(
     spec: &FaultSpec,
     lease: Duration,
 ) -> Result<Injected, RunError> {
+    let (leased, lapsed) = (engine.clone(), id.clone());
+    // Ends with the lease, a flap in mid-burst too; by then the run may have healed it, which the engine knows.
+    tokio::spawn(async move {
+        clock.sleep(lease).await;
+        let _ = leased.heal(&lapsed).await;
+    });
     let injection = engine
         .inject(&id, spec)
         .await
         .map_err(|error| RunError::Failure(error.to_string()))?;
-    if injection.lasts {
-        let healed = id.clone();
-        // Ends with the lease; by then the run may have healed it already, which the engine knows.
-        tokio::spawn(async move {
-            clock.sleep(lease).await;
-            let _ = engine.heal(&healed).await;
-        });
-    }
     Ok(Injected {
         id,
         outcome: injection.outcome.to_owned(),

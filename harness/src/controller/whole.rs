@@ -12,7 +12,7 @@ use super::{
 use crate::{
     backend::{
         journal::{Journal, StateDir},
-        process::sweep,
+        process::{end_own, sweep},
     },
     base::{Nanos, RunClock},
     history::{self, FORMAT, HarnessKind, Header, Phase, Recorder, RecorderLimits, Subscription},
@@ -32,7 +32,7 @@ pub(super) fn spawn(launch: Launch) {
             Ok(outcome) => outcome,
             Err(error) => {
                 let mut reasons = vec![format!("the run's own task failed: {error}; see {}", dir.display())];
-                reasons.extend(heal_after_panic().await);
+                reasons.extend(heal_after_panic(&dir).await);
                 failed(1, reasons)
             }
         };
@@ -40,16 +40,27 @@ pub(super) fn spawn(launch: Launch) {
     });
 }
 
-/// What a panic left behind is ended as if another process had started.
-async fn heal_after_panic() -> Vec<String> {
-    let swept = match StateDir::of_user() {
-        Ok(state) => sweep(&state, RunClock::start()).await,
-        Err(error) => Err(error),
+/// Ends what the run in `dir` left behind when it panicked. Its harness still lives, so no sweep would touch it.
+async fn heal_after_panic(dir: &Path) -> Vec<String> {
+    let clock = RunClock::start();
+    let pointers = StateDir::of_user().and_then(|state| Ok((state.pointers()?, state)));
+    let (pointers, state) = match pointers {
+        Ok(found) => found,
+        Err(error) => {
+            return vec![format!(
+                "find what it left: {error}; run `firedrill heal` when this has ended"
+            )];
+        }
     };
-    match swept {
-        Ok(swept) => swept.into_iter().flat_map(|run| run.left).collect(),
-        Err(error) => vec![format!("heal what it left: {error}")],
+    let mut left = Vec::new();
+    for pointer in pointers.iter().filter(|pointer| pointer.journal.starts_with(dir)) {
+        let (_, remains) = end_own(&pointer.run, None, clock).await;
+        if remains.is_empty() {
+            left.extend(state.remove(&pointer.run).err().map(|error| error.to_string()));
+        }
+        left.extend(remains);
     }
+    left
 }
 
 fn failed(exit_code: i32, reasons: Vec<String>) -> Ended {
@@ -122,6 +133,8 @@ async fn whole(launch: Launch) -> Ended {
     run.conclude(result, &common).await;
     drop(run);
     let mut ended = judge(&dir, &recorder).await;
+    // The folder holds the history now; a controller that does many runs would hold all of them in memory.
+    publish.send_replace(None);
     ended.at = clock.now();
     if let Some(mirror) = mirror {
         finish_mirror(mirror, ended.at, &ended.verdict).await;

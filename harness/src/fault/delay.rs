@@ -46,9 +46,10 @@ impl Verb for Delay {
     fn check(&self, roster: &Roster) -> Result<(), SpecError> {
         target::check(&self.from, roster)?;
         target::check(&self.to, roster)?;
-        if self.delay.get().is_zero() && self.jitter.get().is_zero() {
+        // Pure jitter may be none at all for the very byte that is to prove it.
+        if self.delay.get().is_zero() {
             return Err(SpecError::Form(
-                "a delay of 0s with a jitter of 0s does nothing: say how late, such as `delay: 100ms`".to_owned(),
+                "a delay of 0s can not be proven: say how late at least, such as `delay: 10ms`".to_owned(),
             ));
         }
         let longest = HumanDuration::from_secs(60);

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::evidence::Evidence;
+use super::frozen::Frozen;
 use super::network::Network;
-use super::nodes::Nodes;
+use super::nodes::{Nodes, Unhealed};
 use super::scene::{Action, Resolved, Rules, Scene};
 use super::spec::SpecError;
 use super::verbs::FaultSpec;
@@ -55,6 +56,9 @@ pub enum FaultError {
     /// It could not be undone: the host is dirty.
     #[error("{0}")]
     HealFailed(String),
+    /// A node was started again and did not come to be ready: the system's doing, nothing is left to undo.
+    #[error("{0}")]
+    NotBack(String),
     /// The engine's own task ended early.
     #[error("the fault engine failed: {0}")]
     Engine(String),
@@ -90,6 +94,9 @@ struct Shared {
     clock: RunClock,
     streams: Streams,
     active: Mutex<BTreeMap<String, Arc<Lasting>>>,
+    frozen: Mutex<Frozen>,
+    /// Faults that are being written to the journal.
+    enlisting: watch::Sender<u32>,
 }
 
 /// A fault that lasts, or is about to.
@@ -144,6 +151,8 @@ impl Engine {
                 clock: parts.clock,
                 streams: parts.streams,
                 active: Mutex::default(),
+                frozen: Mutex::default(),
+                enlisting: watch::Sender::new(0),
             }),
             lease: LEASE,
         }
@@ -216,7 +225,8 @@ impl Engine {
         Ok(armed(Ok(lasting)))
     }
 
-    /// Names the fault among those that last, after it is in the journal.
+    /// Names the fault among those that last, after it is in the journal. In a task of its own: whoever asked may go
+    /// away while it is written, and [`Engine::heal_all`] must still find it.
     async fn enlist(
         &self,
         id: &str,
@@ -224,42 +234,15 @@ impl Engine {
         resolved: Resolved,
         needs: Vec<String>,
     ) -> Result<Arc<Lasting>, FaultError> {
-        let shared = &self.shared;
-        if shared.active().contains_key(id) {
-            return Err(FaultError::Repeated(id.to_owned()));
-        }
-        let act = Act::Fault {
-            id: id.to_owned(),
-            kind: kind.to_owned(),
-            targets: resolved.targets.clone(),
-            undo: match resolved.action {
-                Action::Rules(_) | Action::Flap { .. } => Undo::EndsWithHarness,
-                _ => Undo::EndProcesses,
-            },
-        };
-        let journal = shared.journal.clone();
-        let seq = tokio::task::spawn_blocking(move || journal.begin(act))
-            .await
-            .map_err(|error| FaultError::Engine(error.to_string()))??;
-        let lasting = Arc::new(Lasting {
-            id: id.to_owned(),
-            kind,
-            resolved,
-            needs,
-            seq,
-            expires: shared.clock.now().plus(self.lease),
-            cancel: watch::Sender::new(false),
-            stage: tokio::sync::Mutex::new(Stage::Armed),
-            over: watch::Sender::new(false),
+        let (shared, id) = (Arc::clone(&self.shared), id.to_owned());
+        let expires = shared.clock.now().plus(self.lease);
+        shared.enlisting.send_modify(|count| *count += 1);
+        let enlisted = tokio::spawn(async move {
+            let enlisted = shared.enlist(id, kind, resolved, needs, expires).await;
+            shared.enlisting.send_modify(|count| *count -= 1);
+            enlisted
         });
-        let mut active = shared.active();
-        if active.contains_key(id) {
-            drop(active);
-            shared.forget(&lasting);
-            return Err(FaultError::Repeated(id.to_owned()));
-        }
-        active.insert(id.to_owned(), Arc::clone(&lasting));
-        Ok(lasting)
+        enlisted.await.map_err(|error| FaultError::Engine(error.to_string()))?
     }
 
     /// The faults that last.
@@ -286,6 +269,10 @@ impl Engine {
     /// # Errors
     /// When one could not be undone; all are tried.
     pub async fn heal_all(&self) -> Result<(), FaultError> {
+        // What is being written to the journal for somebody who has gone is found here too. The sender is ours.
+        let mut enlisting = self.shared.enlisting.subscribe();
+        let _none = enlisting.wait_for(|count| *count == 0).await;
+        drop(_none);
         let mut lasting: Vec<Arc<Lasting>> = self.shared.active().values().cloned().collect();
         lasting.sort_by_key(|lasting| std::cmp::Reverse(lasting.seq));
         let mut failed = Vec::new();
@@ -356,6 +343,55 @@ enum Bite {
 impl Shared {
     fn active(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Lasting>>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn enlist(
+        &self,
+        id: String,
+        kind: &'static str,
+        resolved: Resolved,
+        needs: Vec<String>,
+        expires: Nanos,
+    ) -> Result<Arc<Lasting>, FaultError> {
+        if self.active().contains_key(&id) {
+            return Err(FaultError::Repeated(id));
+        }
+        let act = Act::Fault {
+            id: id.clone(),
+            kind: kind.to_owned(),
+            targets: resolved.targets.clone(),
+            undo: match resolved.action {
+                Action::Rules(_) | Action::Flap { .. } => Undo::EndsWithHarness,
+                _ => Undo::EndProcesses,
+            },
+        };
+        let journal = self.journal.clone();
+        let seq = tokio::task::spawn_blocking(move || journal.begin(act))
+            .await
+            .map_err(|error| FaultError::Engine(error.to_string()))??;
+        let lasting = Arc::new(Lasting {
+            id: id.clone(),
+            kind,
+            resolved,
+            needs,
+            seq,
+            expires,
+            cancel: watch::Sender::new(false),
+            stage: tokio::sync::Mutex::new(Stage::Armed),
+            over: watch::Sender::new(false),
+        });
+        let mut active = self.active();
+        if active.contains_key(&id) {
+            drop(active);
+            self.forget(&lasting);
+            return Err(FaultError::Repeated(id));
+        }
+        active.insert(id, Arc::clone(&lasting));
+        Ok(lasting)
+    }
+
+    fn frozen(&self) -> MutexGuard<'_, Frozen> {
+        self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, id: &str, kind: &str, targets: &[String], needs: &[String], change: FaultChange) {
@@ -482,16 +518,18 @@ impl Shared {
                 .signal(nodes, NodeSignal::Term)
                 .await
                 .map_or_else(unproven, Bite::Bites),
-            Action::Freeze(nodes) => self
-                .nodes
-                .signal(nodes, NodeSignal::Stop)
-                .await
-                .map_or_else(unproven, Bite::Bites),
+            Action::Freeze(nodes) => {
+                self.frozen().hold(&fault.id, nodes);
+                self.nodes
+                    .signal(nodes, NodeSignal::Stop)
+                    .await
+                    .map_or_else(unproven, Bite::Bites)
+            }
             Action::Restart(nodes) => match self.nodes.signal(nodes, NodeSignal::Term).await {
                 Err(error) => unproven(error),
                 Ok(began) => match self.nodes.start(nodes).await {
                     Ok(ended) => Bite::Over { began, ended },
-                    Err(error) => Bite::Unproven(format!("{}; then: {error}", began.text)),
+                    Err(error) => Bite::Unproven(format!("{}; then: {}", began.text, String::from(error))),
                 },
             },
             Action::Rules(rules) => match self.impose(&fault.id, rules, fault.expires).await {
@@ -515,11 +553,20 @@ impl Shared {
         self.network.proof(rules, since).await
     }
 
-    async fn undo(&self, fault: &Lasting) -> Result<Evidence, String> {
+    async fn undo(&self, fault: &Lasting) -> Result<Evidence, Unhealed> {
         match &fault.resolved.action {
             Action::Kill(nodes) | Action::Stop(nodes) | Action::Restart(nodes) => self.nodes.start(nodes).await,
-            Action::Freeze(nodes) => self.nodes.resume(nodes).await,
-            Action::Rules(rules) | Action::Flap { rules, .. } => self.network.lift(&fault.id, rules).await,
+            Action::Freeze(nodes) => {
+                let (free, held) = self.frozen().release(&fault.id, nodes);
+                let mut seen = self.nodes.resume(&free).await.map_err(Unhealed::Dirty)?;
+                if !held.is_empty() {
+                    seen.text = format!("{}; {} still frozen by another fault", seen.text, held.join(", "));
+                }
+                Ok(seen)
+            }
+            Action::Rules(rules) | Action::Flap { rules, .. } => {
+                self.network.lift(&fault.id, rules).await.map_err(Unhealed::Dirty)
+            }
             Action::Transfer { .. } => Ok(self.nodes.nothing_to_undo(self.clock.now())),
         }
     }
@@ -551,7 +598,14 @@ impl Shared {
                 self.forget(fault);
                 Ok(())
             }
-            Err(reason) => {
+            // There is nothing left to undo: what the harness took away it gave back, and the system made nothing of it.
+            // The fault is never told healed, which leaves the run without a green verdict.
+            Err(Unhealed::NotBack(reason)) => {
+                *stage = Stage::Undone;
+                self.forget(fault);
+                Err(FaultError::NotBack(format!("after fault `{}`: {reason}", fault.id)))
+            }
+            Err(Unhealed::Dirty(reason)) => {
                 self.tell_of(fault, &fault.id, FaultChange::HealFailed { reason: reason.clone() });
                 Err(FaultError::HealFailed(format!(
                     "fault `{}` could not be undone: {reason}",

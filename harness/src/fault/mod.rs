@@ -9,6 +9,7 @@ mod engine;
 mod evidence;
 mod flap;
 mod freeze;
+mod frozen;
 mod isolate;
 mod kill;
 mod network;

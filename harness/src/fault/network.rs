@@ -89,7 +89,13 @@ impl Network {
                     ));
                 }
                 Some(arrived) => slowest = slowest.max(Some(arrived.since(half.sent))),
-                None => {}
+                None if rule.cut => {}
+                None => {
+                    return Err(format!(
+                        "{link} {direction:?}: a byte did not come through in {within:?}, though it is only late by {:.1} ms",
+                        millis(rule.delay)
+                    ));
+                }
             }
         }
         let count = rules.len();

@@ -17,6 +17,23 @@ const TRANSFER_WITHIN: Duration = Duration::from_secs(10);
 /// Between two questions to the new leader; the error bound of the instant.
 const ASK_EVERY: Duration = Duration::from_millis(2);
 
+/// Why a fault was not seen to have ended.
+#[derive(Debug)]
+pub(super) enum Unhealed {
+    /// It could not be undone: the host is dirty.
+    Dirty(String),
+    /// It was undone, and a node did not come back from it.
+    NotBack(String),
+}
+
+impl From<Unhealed> for String {
+    fn from(unhealed: Unhealed) -> Self {
+        match unhealed {
+            Unhealed::Dirty(reason) | Unhealed::NotBack(reason) => reason,
+        }
+    }
+}
+
 /// A system's nodes, and where they run.
 #[derive(Clone)]
 pub(super) struct Nodes {
@@ -68,31 +85,38 @@ impl Nodes {
     }
 
     /// Starts nodes, all at once, and waits until each is ready. One that runs already needs nothing.
-    pub(super) async fn start(&self, nodes: &[NodeName]) -> Result<Evidence, String> {
+    pub(super) async fn start(&self, nodes: &[NodeName]) -> Result<Evidence, Unhealed> {
         let mut starting = JoinSet::new();
         for node in nodes {
             let nodes = self.clone();
             let node = node.clone();
             starting.spawn(async move { nodes.start_one(&node).await });
         }
-        let mut parts = Vec::new();
-        let mut errors = Vec::new();
+        let (mut parts, mut dirty, mut not_back) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(started) = starting.join_next().await {
             match started {
                 Ok(Ok(seen)) => parts.push(seen),
-                Ok(Err(error)) => errors.push(error),
-                Err(error) => errors.push(error.to_string()),
+                Ok(Err(Unhealed::NotBack(reason))) => not_back.push(reason),
+                Ok(Err(Unhealed::Dirty(reason))) => dirty.push(reason),
+                Err(error) => dirty.push(error.to_string()),
             }
         }
-        if !errors.is_empty() {
-            return Err(errors.join("; "));
+        if !dirty.is_empty() {
+            dirty.append(&mut not_back);
+            return Err(Unhealed::Dirty(dirty.join("; ")));
+        }
+        if !not_back.is_empty() {
+            return Err(Unhealed::NotBack(not_back.join("; ")));
         }
         parts.sort_by(|a, b| a.text.cmp(&b.text));
         Ok(Evidence::all(parts, self.clock.now()))
     }
 
-    async fn start_one(&self, node: &str) -> Result<Evidence, String> {
-        let spec = self.system.node_spec(node).map_err(|error| error.to_string())?;
+    async fn start_one(&self, node: &str) -> Result<Evidence, Unhealed> {
+        let spec = self
+            .system
+            .node_spec(node)
+            .map_err(|error| Unhealed::Dirty(error.to_string()))?;
         match self.backend.start(&spec).await {
             Ok(started) => Ok(Evidence {
                 at: started.ready,
@@ -102,7 +126,8 @@ impl Nodes {
                 at: self.clock.now(),
                 text: format!("{node}: it runs already"),
             }),
-            Err(error) => Err(error.to_string()),
+            Err(error @ BackendError::NotReady { .. }) => Err(Unhealed::NotBack(error.to_string())),
+            Err(error) => Err(Unhealed::Dirty(error.to_string())),
         }
     }
 

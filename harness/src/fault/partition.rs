@@ -109,7 +109,7 @@ impl Verb for Partition {
                     groups.push(scene.nodes(target)?);
                 }
                 let sides = Sides::of(&groups);
-                let affected = sides.outside_the_largest();
+                let affected = sides.affected(self.plane);
                 (Apart::Sides(sides), affected)
             }
             Form::OneWay(from, to) => {
@@ -184,6 +184,22 @@ impl Sides {
             Endpoint::Node(name) => self.of.get(name).copied(),
             Endpoint::Clients(_) => Some(0),
         }
+    }
+
+    /// Whom the cut takes away: from the others, every side but the largest; from the clients, which stay with the first
+    /// group, every other group.
+    fn affected(&self, plane: Plane) -> Vec<NodeName> {
+        let mut affected = match plane {
+            Plane::Client => Vec::new(),
+            Plane::BackEnd | Plane::All => self.outside_the_largest(),
+        };
+        if plane != Plane::BackEnd {
+            let away = self.of.iter().filter(|(_, side)| **side != 0);
+            affected.extend(away.map(|(node, _)| node.clone()));
+        }
+        affected.sort_unstable();
+        affected.dedup();
+        affected
     }
 
     /// The nodes of every side but the largest (the last of several).

@@ -77,7 +77,10 @@ fn what_makes_no_sense_is_refused_with_a_remedy() {
             "isolate",
         ),
         ("partition: { groups: [{ node: n7 }, all] }", "the nodes are n1, n2, n3"),
-        ("delay: { from: all, to: all, delay: 0s }", "does nothing"),
+        (
+            "delay: { from: all, to: all, delay: 0s, jitter: 1s }",
+            "can not be proven",
+        ),
         ("delay: { from: all, to: all, delay: 2m }", "partition"),
         (
             "flap: { partition: { all_nodes: true }, on: 0s, off: 1s, times: 2 }",

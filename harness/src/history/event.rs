@@ -488,6 +488,8 @@ pub enum HarnessKind {
     NotSteady,
     /// The drain did not end in time.
     NotDrained,
+    /// The fence after the drain was not confirmed everywhere: an earlier attempt may still take effect.
+    NotFenced,
     /// What a step waits for did not come.
     NotTriggered,
     /// Something could not be healed or ended: the host is dirty.

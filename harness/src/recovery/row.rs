@@ -450,8 +450,9 @@ fn shares(episode: &Episode, outages: &[Outage]) -> Vec<Share> {
 fn first_stretch(outages: &[Outage], clock: Nanos, hold: Duration) -> (Option<Nanos>, u64) {
     let (mut at, mut bound) = (clock, 0);
     for outage in outages {
-        let over = outage.to.is_some_and(|to| to <= at);
-        if over {
+        if let Some(to) = outage.to.filter(|to| *to <= at) {
+            // It may have ended later than it seems to have, and so after the clock's start.
+            bound = bound.max((to.0 + outage.to_bound).saturating_sub(at.0));
             continue;
         }
         if outage.from >= at.plus(hold) {

@@ -77,10 +77,12 @@ fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Ex
     let systems = recovery
         .iter()
         .filter(|(name, _)| expr.system().is_none_or(|wanted| wanted == *name));
+    let mut impact = false;
     let figures: Vec<Figure> = match expr.figure.scope {
         Scope::Recovery => systems
             .flat_map(|(_, found)| &found.rows)
             .filter(|row| row.class == expr.class && row.group == expr.group() && row.fault == expr.fault())
+            .inspect(|row| impact |= row.impact_ms != Figure::None)
             .filter_map(|row| row.figure(expr.figure.name).copied())
             .collect(),
         Scope::Service => systems.map(|(name, _)| service(history, name, expr)).collect(),
@@ -93,9 +95,15 @@ fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Ex
         None => (BudgetVerdict::Unknown, "nothing of the kind was measured".to_owned()),
         Some(Figure::Unresolved) => (BudgetVerdict::Unknown, "too few operations to tell".to_owned()),
         Some(Figure::Never) => (BudgetVerdict::Fail, "not within the run".to_owned()),
-        Some(Figure::None) => (BudgetVerdict::Pass, "does not apply: there was no impact".to_owned()),
-        Some(Figure::Value { value, .. }) if expr.holds(*value) => (BudgetVerdict::Pass, String::new()),
-        Some(Figure::Value { .. }) => (BudgetVerdict::Fail, String::new()),
+        Some(Figure::None) if needs_impact(expr.figure.name) && impact => (
+            BudgetVerdict::Unknown,
+            "there was an impact, and this figure could not be taken".to_owned(),
+        ),
+        Some(Figure::None) => (
+            BudgetVerdict::Pass,
+            "does not apply: there was nothing to recover".to_owned(),
+        ),
+        Some(Figure::Value { value, bound }) => within(expr, *value, *bound),
     };
     BudgetResult {
         expr: expr.text.clone(),
@@ -103,6 +111,23 @@ fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Ex
         verdict,
         why,
         unit: Some(expr.figure.unit),
+    }
+}
+
+/// Figures that stand for a client's own experience: where there was an impact, there is one of these.
+fn needs_impact(figure: &str) -> bool {
+    matches!(figure, "first_ok" | "steady" | "downtime" | "worst_gap")
+}
+
+/// A value says no more than its bound lets it: kept when all of what the truth may be is, exceeded when none of it is.
+fn within(expr: &Expr, value: f64, bound: f64) -> (BudgetVerdict, String) {
+    match (expr.holds((value - bound).max(0.0)), expr.holds(value + bound)) {
+        (true, true) => (BudgetVerdict::Pass, String::new()),
+        (false, false) => (BudgetVerdict::Fail, String::new()),
+        _ => (
+            BudgetVerdict::Unknown,
+            format!("{value} is within its error bound of {bound} of the limit"),
+        ),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     base::{Nanos, millis},
-    history::{FaultOutcome, HarnessKind, History, Phase},
+    history::{Class, FaultOutcome, HarnessKind, History, Phase},
     recovery::{Figure, SystemRecovery},
 };
 
@@ -12,6 +12,8 @@ use super::judgement::Load;
 
 /// A stretch outside the band that no fault explains and that is longer than this casts doubt on the run.
 const UNEXPLAINED_MIN: Duration = Duration::from_millis(250);
+/// For so many times `hold` after a fault or an outage that it explains, what happens is put down to it.
+const AFTERMATH_HOLDS: u32 = 5;
 
 /// The reasons, in words.
 pub(super) fn doubts(
@@ -27,7 +29,7 @@ pub(super) fn doubts(
     traffic(history, &mut doubts);
     for (system, recovered) in recovery {
         unexplained(history, system, recovered, &mut doubts);
-        never_back(system, recovered, &mut doubts);
+        never_back(history, system, recovered, &mut doubts);
     }
     doubts
 }
@@ -60,7 +62,9 @@ fn harness(history: &History, doubts: &mut Vec<String>) {
             HarnessKind::Stalled if !measured.contains(&event.at) => {}
             HarnessKind::Stalled => doubts.push(format!("the harness itself stood still at {at:.3} s: {}", event.text)),
             HarnessKind::NotSteady => doubts.push(format!("the steady state was never reached: {}", event.text)),
-            HarnessKind::NotTriggered => doubts.push(event.text.clone()),
+            HarnessKind::NotTriggered | HarnessKind::NotDrained | HarnessKind::NotFenced => {
+                doubts.push(event.text.clone())
+            }
             _ => {}
         }
     }
@@ -108,19 +112,35 @@ fn traffic(history: &History, doubts: &mut Vec<String>) {
     }
 }
 
-/// Outages that began before any fault of the system had bitten.
+/// Outages that no fault explains: one that began before any had bitten, or long after all of it was over. What a fault
+/// sets off may come when it has been healed, in waves of its own: the crowd that returns, the retries that meet.
 fn unexplained(history: &History, system: &str, recovered: &SystemRecovery, doubts: &mut Vec<String>) {
-    let bitten = history
+    let after = history.facts.hold * AFTERMATH_HOLDS;
+    let mut faults: Vec<(Nanos, Nanos)> = history
         .faults_of(system)
-        .filter(|f| f.outcome == FaultOutcome::Installed || f.bursts > 0);
-    let first = bitten.filter_map(|f| f.effective).min().unwrap_or(Nanos(u64::MAX));
+        .filter(|f| f.bursts == 0 && f.outcome == FaultOutcome::Installed)
+        .filter_map(|f| {
+            Some((
+                f.effective?,
+                f.ended().map_or(Nanos(u64::MAX), |ended| ended.plus(after)),
+            ))
+        })
+        .collect();
+    faults.sort_unstable();
     for (class, outages) in &recovered.outages {
-        for outage in outages
-            .iter()
-            .filter(|o| o.from.plus(Duration::from_nanos(o.from_bound)) < first)
-        {
-            // What was under way when the fault bit had been meant before: only the part before it is without a reason.
-            let lasted = outage.end(history.load_end()).min(first).since(outage.from);
+        let mut aftermath = Nanos(0);
+        for outage in outages {
+            let latest = outage.from.plus(Duration::from_nanos(outage.from_bound));
+            let end = outage.end(history.load_end());
+            let explained =
+                outage.from <= aftermath || faults.iter().any(|(bit, over)| *bit <= latest && outage.from <= *over);
+            if explained {
+                aftermath = aftermath.max(end.plus(after));
+                continue;
+            }
+            // What was under way when a fault bit had been meant before: only the part before it is without a reason.
+            let next = faults.iter().map(|(bit, _)| *bit).find(|bit| *bit > outage.from);
+            let lasted = end.min(next.unwrap_or(end)).since(outage.from);
             if lasted >= UNEXPLAINED_MIN {
                 doubts.push(format!(
                     "{} left its band for {:.0} ms at {:.3} s, and no fault explains it",
@@ -134,9 +154,25 @@ fn unexplained(history: &History, system: &str, recovered: &SystemRecovery, doub
     }
 }
 
-/// A run that ends outside the band has not shown that the system comes back.
-fn never_back(system: &str, recovered: &SystemRecovery, doubts: &mut Vec<String>) {
+/// A run that ends outside the band has not shown that the system comes back, and neither has one whose load was too
+/// thin to tell.
+fn never_back(history: &History, system: &str, recovered: &SystemRecovery, doubts: &mut Vec<String>) {
+    let planned = |class: &str| {
+        let mut loads = history
+            .facts
+            .loads
+            .iter()
+            .filter(|l| l.system.is_empty() || l.system == system);
+        loads.any(|l| l.class == class || (l.class == Class::Send.name() && class == Class::Deliver.name()))
+    };
+    let hit = history.faults_of(system).next().is_some();
     for row in recovered.rows.iter().filter(|r| r.is_summary()) {
+        if hit && planned(row.class) && row.steady_ms == Figure::Unresolved {
+            doubts.push(format!(
+                "too few operations ({}) on {system} to tell whether it came back: raise the rate, or `settle.hold`",
+                row.class
+            ));
+        }
         if row.steady_after_heal_ms == Figure::Never || row.steady_ms == Figure::Never {
             doubts.push(format!(
                 "{} of {system} did not return to its band before the run ended",

@@ -97,7 +97,13 @@ fn a_budget_is_kept_exceeded_or_untold() {
 
 #[test]
 fn trouble_of_the_harness_is_inconclusive_and_never_a_verdict_on_the_system() {
-    for kind in [HarnessKind::Stalled, HarnessKind::NotSteady, HarnessKind::NotTriggered] {
+    for kind in [
+        HarnessKind::Stalled,
+        HarnessKind::NotSteady,
+        HarnessKind::NotDrained,
+        HarnessKind::NotFenced,
+        HarnessKind::NotTriggered,
+    ] {
         let judgement = with_event(&script(), harness(kind));
         assert_eq!(judgement.exit(), Exit::Inconclusive, "{kind:?}");
         assert_eq!(judgement.verdict(), Verdict::Unknown);
@@ -147,6 +153,68 @@ fn an_outage_that_no_fault_explains_is_no_pass() {
         "{:?}",
         judgement.reasons
     );
+}
+
+/// Two outages, of which the second has no fault; `apart` lies between the end of the first and it.
+fn second_without_a_fault(apart: Duration) -> Judgement {
+    let again = 6200 + u64::try_from(apart.as_millis()).unwrap();
+    let script = Script {
+        outages: vec![
+            Scripted::ms(5000, 6200, Effect::Refuse),
+            Scripted::ms(again, again + 1200, Effect::Refuse),
+        ],
+        load_end: Nanos::from_millis(again + 8000),
+        ..script()
+    };
+    let mut events = script.events();
+    events.retain(|e| !matches!(e, Event::Fault(f) if f.id.starts_with("2-")));
+    judge_events(script.header(), events, None)
+}
+
+#[test]
+fn an_outage_long_after_the_last_fault_is_no_pass_and_one_in_its_wake_is() {
+    let late = second_without_a_fault(Duration::from_secs(16));
+    assert_eq!(late.exit(), Exit::Inconclusive);
+    assert!(
+        late.reasons.iter().any(|r| r.contains("no fault explains it")),
+        "{:?}",
+        late.reasons
+    );
+    let wave = second_without_a_fault(Duration::from_secs(3));
+    assert_eq!(wave.exit(), Exit::Pass, "{:?}", wave.reasons);
+}
+
+#[test]
+fn a_load_too_thin_to_tell_is_no_pass() {
+    let judgement = judged(&Script {
+        gap: Duration::from_millis(700),
+        probe_gap: Duration::from_millis(900),
+        ..script()
+    });
+    assert_eq!(judgement.exit(), Exit::Inconclusive);
+    assert!(
+        judgement
+            .reasons
+            .iter()
+            .any(|r| r.contains("too few operations (send)")),
+        "{:?}",
+        judgement.reasons
+    );
+}
+
+#[test]
+fn a_budget_within_the_bound_of_its_figure_can_not_be_told() {
+    let measured = judged(&script());
+    let row = measured.rows().find(|r| r.is_summary() && r.class == "send").unwrap();
+    let (steady, bound) = (row.steady_ms.value().unwrap(), row.steady_ms.bound().unwrap());
+    let verdict = |limit_ms: f64| {
+        let budget = json!([format!("send.steady < {}ms", limit_ms.round())]);
+        judged(&with_plan(script(), "/expect/recovery", budget)).budgets[0].verdict
+    };
+    assert_eq!(verdict(steady + bound + 1.0), BudgetVerdict::Pass);
+    assert_eq!(verdict(steady + bound / 2.0), BudgetVerdict::Unknown);
+    assert_eq!(verdict(steady - bound / 2.0), BudgetVerdict::Unknown);
+    assert_eq!(verdict(steady - bound - 1.0), BudgetVerdict::Fail);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::system::{ClientKind, EffectEntry, FIELDS, Nodes, PLANTS, Ready, Syste
 use crate::base::expr::{SELECTORS, Scope};
 use crate::base::{Exit, Expr, Template, did_you_mean};
 use crate::check;
+use crate::fault::FaultSpec;
 use crate::target::{Roster, RosterNode, group_of};
 
 /// What can be filled into a command and its environment.
@@ -602,7 +603,9 @@ fn one_step(scenario: &Scenario, step: &Step, path: &str, found: &mut Findings<'
     let info = step.fault.info();
     if let Some(heal_after) = step.heal_after {
         let path = format!("{path}.heal_after");
-        found.check(info.heals, &path, || {
+        // A flap lasts as long as its bursts, which say so themselves.
+        let by_itself = !info.heals || matches!(step.fault, FaultSpec::Flap(_));
+        found.check(!by_itself, &path, || {
             format!("`{}` ends by itself; leave `heal_after` out", info.name)
         });
         found.check(!heal_after.get().is_zero(), &path, || {
@@ -686,7 +689,14 @@ fn expression(scenario: &Scenario, expr: &Expr, scope: Scope, path: &str, found:
             format!("no load brings about `{}`; there are {}", expr.class, known.join(", ")),
         );
     }
+    found.check(expr.figure.name != "drained" || expr.class == "deliver", path, || {
+        format!(
+            "`{}.drained` is never measured; only deliveries drain: write `deliver.drained`",
+            expr.class
+        )
+    });
     let systems = scenario.systems();
+    told_by_systems(&systems, expr, path, found);
     for key in SELECTORS {
         let Some(value) = expr.select.get(*key) else { continue };
         let known: Vec<String> = match *key {
@@ -716,6 +726,28 @@ fn expression(scenario: &Scenario, expr: &Expr, scope: Scope, path: &str, found:
             );
         }
     }
+}
+
+/// Figures that rest on what a system says of itself need one that says it.
+fn told_by_systems(systems: &[(&str, &SystemEntry)], expr: &Expr, path: &str, found: &mut Findings<'_>) {
+    let says = |entry: &SystemEntry| match expr.figure.name {
+        "detect" | "failover" | "redundant" => {
+            entry.kind != SystemKind::Command || entry.client == Some(ClientKind::Etcd)
+        }
+        "sessions_back" => entry.kind != SystemKind::Command,
+        _ => true,
+    };
+    let mut asked = systems
+        .iter()
+        .filter(|(name, _)| expr.system().is_none_or(|wanted| wanted == *name))
+        .peekable();
+    found.check(asked.peek().is_none() || asked.any(|(_, entry)| says(entry)), path, || {
+        format!(
+            "`{}` is never measured here: the system says nothing of it; write `first_ok`, `steady` or `worst_gap`, \
+             which its clients see",
+            expr.figure.name
+        )
+    });
 }
 
 impl Scenario {

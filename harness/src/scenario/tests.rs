@@ -152,6 +152,14 @@ const WRONG: &[(&str, &str, u64, u64, &[&str])] = &[
     ),
     ("for: 3s", "for: 40s", 9, 22, &["`for: 40s`", "30s"]),
     ("send.steady < 2s", "put.steady < 2s", 17, 14, &["`put`"]),
+    ("send.steady < 2s", "send.drained < 2s", 17, 14, &["deliver.drained"]),
+    (
+        "    kill: { leader_of: { shard: 0 } }",
+        "    flap: { partition: { all_nodes: true }, on: 1s, off: 1s, times: 2 }",
+        13,
+        17,
+        &["ends by itself"],
+    ),
     (
         "send.steady < 2s",
         "send[fault:3-kill].steady < 2s",

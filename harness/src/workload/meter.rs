@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How far back the recent figures reach.
-const RECENT: Duration = Duration::from_secs(1);
+pub(crate) const RECENT: Duration = Duration::from_secs(1);
 /// Operations of one class remembered for them: beyond, the oldest go first.
 const RECENT_MAX: usize = 100_000;
 /// The longest lag that is told apart, in microseconds.

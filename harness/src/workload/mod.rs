@@ -19,6 +19,7 @@ mod stall;
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub(crate) use meter::RECENT;
 pub use retry::{Budget, back_off};
 pub use schedule::{Agenda, Schedule, ScheduleError};
 pub use spec::{LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, StepSpec};

@@ -20,8 +20,9 @@ use super::link::LinkNet;
 use super::log::NodeLog;
 use super::ports::Ports;
 use super::spawner::Spawner;
+use super::sweep::end_own;
 use crate::backend::journal::{Act, Journal, JournalError};
-use crate::backend::procfs::{self, MARKER, ProcessId};
+use crate::backend::procfs::{self, MARKER, ProcessId, SYSTEM};
 use crate::backend::{
     Backend, BackendError, Capability, Direction, LinkId, LinkRule, NodeSignal, NodeSpec, ProbeResult, Ready,
     SignalEvidence, Started, TearDownReport,
@@ -39,6 +40,10 @@ const TEAR_DOWN_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_millis(200);
 /// Between two looks at a port that is to be ready.
 const READY_EVERY: Duration = Duration::from_millis(5);
+/// How long what a dead wrapper had made may take to let go of a node's ports.
+const REFUSE_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks at the ports of a node that ended, or the threads of a node that is to stop or go on.
+const STATES_EVERY: Duration = Duration::from_millis(1);
 /// Starts and ends that a slow listener may be behind by.
 const EVENTS: usize = 1024;
 
@@ -167,6 +172,7 @@ impl ProcessBackend {
             .args(&spec.args)
             .envs(&spec.env)
             .env(MARKER, self.config.journal.run())
+            .env(SYSTEM, &self.config.system)
             .current_dir(&spec.dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -306,13 +312,18 @@ impl ProcessBackend {
             life = lives.wait_for(wanted) => life.map(|life| life.clone()).ok(),
             () = self.config.clock.sleep(within) => None,
         };
-        let states = procfs::thread_states(process.pid);
+        let (states, settled) = self.states(process, signal, sent.plus(within)).await;
         let nothing = |seen: String| BackendError::NoEvidence {
             what: format!("node `{node}`: {what}"),
             within,
             seen,
         };
-        let is_stopped = |c: char| matches!(c, 'T' | 't');
+        // What the wrapper's program came to later than the wrapper is true since then.
+        let life = life.map(|life| match life {
+            Life::Stopped(at) => Life::Stopped(at.max(settled)),
+            Life::Running(at) => Life::Running(at.max(settled)),
+            ended @ Life::Ended { .. } => ended,
+        });
         let (at, text) = match (signal, life) {
             (NodeSignal::Kill | NodeSignal::Term, Some(Life::Ended { at, how })) => {
                 if ProcessId::of(process.pid).is_some_and(|id| procfs::marker_of(id.pid).as_deref() == Some(self.run()))
@@ -322,14 +333,17 @@ impl ProcessBackend {
                         process.pid
                     )));
                 }
-                let ports = self.refused(node, listens).await?;
-                (at, format!("process {} is gone ({how}){ports}", process.pid))
+                let (ports, since) = self.refused(node, listens).await?;
+                (at.max(since), format!("process {} is gone ({how}){ports}", process.pid))
             }
             (NodeSignal::Stop, Some(Life::Stopped(at))) if !states.is_empty() && states.chars().all(is_stopped) => {
                 let count = states.len();
                 (
                     at,
-                    format!("all {count} threads of process {} are in state T", process.pid),
+                    format!(
+                        "all {count} threads of process {} and what it made are in state T",
+                        process.pid
+                    ),
                 )
             }
             (NodeSignal::Cont, Some(Life::Running(at))) if !states.is_empty() && !states.contains(is_stopped) => {
@@ -351,22 +365,51 @@ impl ProcessBackend {
         })
     }
 
-    /// Asks every port that the node listened on; all must refuse.
-    async fn refused(&self, node: &str, listens: &[SocketAddr]) -> Result<String, BackendError> {
-        let mut text = String::new();
+    /// The states of the threads of a node's whole process group, once they are as `signal` wants them or `until` has
+    /// come; and since when at the latest that is so, 0 when it was so at the first look.
+    async fn states(&self, process: &Process, signal: NodeSignal, until: Nanos) -> (String, Nanos) {
+        let clock = self.config.clock;
+        let mut settled = Nanos(0);
+        loop {
+            let states = procfs::group_states(process.pid);
+            let as_wanted = match signal {
+                NodeSignal::Kill | NodeSignal::Term => true,
+                NodeSignal::Stop => states.chars().all(is_stopped),
+                NodeSignal::Cont => !states.contains(is_stopped),
+            };
+            if as_wanted || clock.now() >= until {
+                return (states, settled);
+            }
+            clock.sleep(STATES_EVERY).await;
+            settled = clock.now();
+        }
+    }
+
+    /// Asks every port that the node listened on until all refuse; fails when one goes on to answer. The ports in words,
+    /// and since when at the latest that is so, 0 when it was so at the first look.
+    async fn refused(&self, node: &str, listens: &[SocketAddr]) -> Result<(String, Nanos), BackendError> {
+        let clock = self.config.clock;
+        let until = clock.now().plus(REFUSE_WITHIN);
+        let (mut text, mut settled) = (String::new(), Nanos(0));
         for address in listens {
-            match connect(*address, self.config.clock).await {
-                Connect::Refused => text.push_str(&format!(", {address} refuses")),
-                seen => {
+            loop {
+                let seen = connect(*address, clock).await;
+                if matches!(seen, Connect::Refused) {
+                    text.push_str(&format!(", {address} refuses"));
+                    break;
+                }
+                if clock.now() >= until {
                     return Err(BackendError::NoEvidence {
                         what: format!("node `{node}` is dead: a refusal at {address}"),
-                        within: CONNECT_WITHIN,
+                        within: REFUSE_WITHIN,
                         seen: format!("{seen:?}"),
                     });
                 }
+                clock.sleep(STATES_EVERY).await;
+                settled = clock.now();
             }
         }
-        Ok(text)
+        Ok((text, settled))
     }
 
     fn run(&self) -> &str {
@@ -573,12 +616,15 @@ impl Backend for ProcessBackend {
             let _ = running[name].signal(Signal::SIGKILL);
         }
         let left = self.wait_for_ends(&running, KERNEL_WITHIN).await;
+        // What nodes have made and left behind when they ended: a program behind a wrapper, a helper of its own.
+        let (_, outlived) = end_own(self.run(), Some(&self.config.system), self.config.clock).await;
         self.net.close().await;
         self.ports().release();
+        let left_of = |name| format!("node `{name}` does not end");
         Ok(TearDownReport {
             stopped: running.keys().filter(|name| !killed.contains(*name)).cloned().collect(),
             killed: killed.difference(&left).cloned().collect(),
-            left: left.iter().map(|name| format!("node `{name}` does not end")).collect(),
+            left: left.iter().map(left_of).chain(outlived).collect(),
         })
     }
 }
@@ -602,6 +648,10 @@ fn processes(nodes: &Mutex<BTreeMap<String, Node>>) -> BTreeMap<String, u32> {
         _ => None,
     });
     running.collect()
+}
+
+const fn is_stopped(state: char) -> bool {
+    matches!(state, 'T' | 't')
 }
 
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tokio::sync::watch;
@@ -71,7 +71,8 @@ impl Process {
         self.life.subscribe()
     }
 
-    /// Sends a signal, unless the process has ended; false when it has.
+    /// Sends a signal to the process and all that it has made, unless it has ended; false when it has. A node may be a
+    /// wrapper, such as a shell: a freeze of the wrapper alone would leave the program serving.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
         let mut gate = self.gate();
         if gate.reaped {
@@ -80,7 +81,13 @@ impl Process {
         if matches!(signal, Signal::SIGKILL | Signal::SIGTERM) {
             gate.end_asked_for = true;
         }
-        match kill(pid_of(self.pid), signal) {
+        let pid = pid_of(self.pid);
+        // A node leads a process group of its own. A child that leads none is signalled alone.
+        let sent = match killpg(pid, signal) {
+            Err(Errno::ESRCH) => kill(pid, signal),
+            sent => sent,
+        };
+        match sent {
             Ok(()) => Ok(true),
             // Ended, and about to be reaped.
             Err(Errno::ESRCH) => Ok(false),

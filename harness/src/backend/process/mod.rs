@@ -19,4 +19,5 @@ mod tests;
 
 pub use backend::{CAPABILITIES, ProcessBackend, ProcessConfig};
 pub use link::{LinkNet, WhoDials};
+pub(crate) use sweep::end_own;
 pub use sweep::{Swept, sweep};

@@ -57,7 +57,9 @@ async fn sweep_run(pointer: &Pointer, clock: RunClock) -> Swept {
     }
     // A restart of the machine has ended every process of the run.
     if pointer.is_of_this_boot() {
-        end_processes(&pointer.run, clock, &mut swept).await;
+        let (killed, left) = end_own(&pointer.run, None, clock).await;
+        swept.killed.extend(killed);
+        swept.left.extend(left);
     }
     match journal::read(&pointer.journal) {
         Ok(replay) => swept.undone.extend(replay.undone.iter().map(in_words)),
@@ -67,33 +69,42 @@ async fn sweep_run(pointer: &Pointer, clock: RunClock) -> Swept {
     swept
 }
 
-async fn end_processes(run: &str, clock: RunClock, swept: &mut Swept) {
+/// Ends what a run left behind, in its own harness: of one system, or of all. What was ended, and in words what was not.
+pub(crate) async fn end_own(run: &str, system: Option<&str>, clock: RunClock) -> (Vec<u32>, Vec<String>) {
+    let mut killed = Vec::new();
+    let of_system = |pid: u32| system.is_none_or(|system| procfs::system_of(pid).as_deref() == Some(system));
+    let found = || -> Vec<ProcessId> {
+        let marked = procfs::marked(run).into_iter();
+        marked.filter(|process| of_system(process.pid)).collect()
+    };
     for _ in 0..PASSES_MAX {
-        let found = procfs::marked(run);
+        let found = found();
         if found.is_empty() {
-            return;
+            break;
         }
         for process in found {
-            end(run, process, clock, swept).await;
+            if end(run, process, clock).await {
+                killed.push(process.pid);
+            }
         }
     }
-    let left = procfs::marked(run);
-    swept
-        .left
-        .extend(left.iter().map(|process| format!("process {} still runs", process.pid)));
+    let left = found()
+        .iter()
+        .map(|process| format!("process {} still runs", process.pid))
+        .collect();
+    (killed, left)
 }
 
-async fn end(run: &str, process: ProcessId, clock: RunClock, swept: &mut Swept) {
+/// Ends one process; false when it was not the run's any more, or does not end.
+async fn end(run: &str, process: ProcessId, clock: RunClock) -> bool {
     let Ok(held) = PidFd::open(process.pid) else {
-        return;
+        return false;
     };
     // Looked at again now that it is held: it may have ended, and its number been given to another.
     if !process.is_alive() || procfs::marker_of(process.pid).as_deref() != Some(run) {
-        return;
+        return false;
     }
-    if held.kill().is_ok() && held.ended(clock, GONE_WITHIN).await {
-        swept.killed.push(process.pid);
-    }
+    held.kill().is_ok() && held.ended(clock, GONE_WITHIN).await
 }
 
 fn in_words(act: &Act) -> String {

@@ -6,8 +6,8 @@ use std::process::Stdio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::sweep;
 use super::testing::{SOON, backend, node, soon};
+use super::{ProcessBackend, sweep};
 use crate::backend::journal::{self, StateDir};
 use crate::backend::procfs::{self, ProcessId};
 use crate::backend::{Backend as _, BackendError, LinkId, NodeSignal};
@@ -193,6 +193,50 @@ async fn a_node_that_ignores_being_asked_is_killed_at_tear_down() {
         Default::default(),
         "once more is nothing more"
     );
+}
+
+/// A node behind a shell, and the process of the program itself.
+async fn wrapped(backend: &ProcessBackend, folder: &Path, role: &str, script: &str) -> (u32, ProcessId) {
+    let port = backend.reserve_ports(1).await.unwrap()[0];
+    let mut spec = node("n1", role, port, folder);
+    let program = std::mem::replace(&mut spec.program, "/bin/sh".into());
+    let mut args = vec!["-c".to_owned(), script.to_owned(), program.display().to_string()];
+    args.append(&mut spec.args);
+    spec.args = args;
+    let started = backend.start(&spec).await.unwrap();
+    let line = started.line.unwrap();
+    let program = line.strip_prefix("ready ").unwrap().parse().unwrap();
+    assert_ne!(program, started.pid, "the shell did not stay");
+    (started.pid, ProcessId::of(program).unwrap())
+}
+
+#[tokio::test]
+async fn a_freeze_of_a_wrapper_freezes_the_program_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = backend(dir.path(), "r9").await;
+    let (_, program) = wrapped(&backend, dir.path(), "echo", r#""$0" "$@"; true"#).await;
+    let n1 = names(&["n1"]);
+    backend.signal(&n1, NodeSignal::Stop).await.unwrap();
+    let states = procfs::thread_states(program.pid);
+    assert!(
+        !states.is_empty() && states.chars().all(|state| state == 'T'),
+        "{states}"
+    );
+    backend.signal(&n1, NodeSignal::Cont).await.unwrap();
+    assert!(!procfs::thread_states(program.pid).contains('T'));
+    backend.signal(&n1, NodeSignal::Kill).await.unwrap();
+    gone(program).await;
+}
+
+#[tokio::test]
+async fn what_outlives_its_wrapper_is_ended_at_tear_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = backend(dir.path(), "r10").await;
+    let script = r#"trap 'exit 0' TERM; "$0" "$@" & while :; do wait; done"#;
+    let (wrapper, program) = wrapped(&backend, dir.path(), "stubborn", script).await;
+    let report = backend.tear_down().await.unwrap();
+    assert!(report.left.is_empty(), "{report:?}");
+    assert!(ProcessId::of(wrapper).is_none() && !program.is_alive());
 }
 
 #[tokio::test]
