@@ -37,7 +37,8 @@ Examples:
   firedrill run scenarios/fault/*.yaml --format github
                                             in CI: one line of annotation for each run that is no pass
 
-A run's folder holds run.json, history.jsonl.zst, scenario.resolved.yaml, report.html, junit.xml, series.csv and more.
+A run's folder holds run.json, history.jsonl.zst, scenario.resolved.yaml, report.html, junit.xml, series.csv,
+latency.hlog, trace.otlp.json and the nodes' logs.
 Ctrl-C heals what is broken, judges what there is, and ends with 130. Several runs end with the worst exit code.";
 
 /// Arguments of `run`.

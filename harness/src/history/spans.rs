@@ -81,7 +81,7 @@ pub struct SpanEvent {
 pub const EVENTS_MAX: usize = 256;
 
 /// Turns events, in order, into finished spans.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SpanTracker {
     ids: TraceIds,
     root: SpanRecord,
@@ -290,6 +290,37 @@ impl SpanTracker {
 }
 
 const OUTCOME: &str = "firedrill.fault.outcome";
+
+/// All spans of a whole history but for its verdict, which is not known before it is judged.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    ended: Vec<SpanRecord>,
+    tracker: SpanTracker,
+}
+
+impl Trace {
+    /// The spans of these events, in the order in which they were recorded.
+    #[must_use]
+    pub fn of(header: &Header, events: &[Event]) -> Self {
+        let mut tracker = SpanTracker::new(header);
+        let ended = events.iter().flat_map(|event| tracker.on_event(event)).collect();
+        Self { ended, tracker }
+    }
+
+    /// The trace's ids.
+    #[must_use]
+    pub const fn ids(&self) -> TraceIds {
+        self.tracker.ids()
+    }
+
+    /// Every span of the run, which ended at `at` with `verdict`; the root comes last.
+    #[must_use]
+    pub fn spans(&self, at: Nanos, verdict: &str) -> Vec<SpanRecord> {
+        let mut spans = self.ended.clone();
+        spans.extend(self.tracker.clone().finish(at, verdict));
+        spans
+    }
+}
 
 /// The phase's name as the history writes it.
 #[must_use]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Class, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Observed, Operation, Outcome, Phase, Phases,
-    ProcessEvent, ReadBack, RunFacts, SessionChange, SessionEvent, Shown, Subject, fault_windows,
+    ProcessEvent, ReadBack, RunFacts, SessionChange, SessionEvent, Shown, Subject, Trace, fault_windows,
 };
 use crate::base::Nanos;
 
@@ -25,6 +25,8 @@ pub struct History {
     pub systems: BTreeMap<String, SystemView>,
     /// The time of the last event.
     pub ended: Nanos,
+    /// The run as a trace.
+    pub trace: Trace,
 }
 
 /// What happened to one system.
@@ -189,7 +191,7 @@ pub struct Delivery {
 }
 
 impl History {
-    /// Builds the indexes. Events may come in any order.
+    /// Builds the indexes. Events may come in any order; the trace is told in the order in which they come.
     #[must_use]
     pub fn new(header: Header, events: Vec<Event>) -> Self {
         let facts = RunFacts::from_plan(&header.plan);
@@ -198,6 +200,7 @@ impl History {
             view(&mut systems, name).kind.clone_from(kind);
         }
         let ended = events.iter().map(Event::at).max().unwrap_or_default();
+        let trace = Trace::of(&header, &events);
         let (mut phases, mut faults, mut harness) = (Vec::new(), Vec::new(), Vec::new());
         for event in events {
             match event {
@@ -225,6 +228,7 @@ impl History {
             harness,
             systems,
             ended,
+            trace,
         }
     }
 

@@ -10,6 +10,7 @@ mod hlog;
 mod html;
 mod judgement;
 mod junit;
+mod otlp;
 mod output;
 mod run_json;
 mod series;

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use super::{hlog, html, judgement::Judgement, junit, run_json, series};
+use super::{hlog, html, judgement::Judgement, junit, otlp, run_json, series};
 
 /// Something written from a judgement into a run's folder.
 pub trait Output: Sync {
@@ -24,6 +24,7 @@ pub const ALL: &[&dyn Output] = &[
     &html::Html,
     &series::SeriesCsv,
     &hlog::LatencyLog,
+    &otlp::TraceJson,
 ];
 
 /// Writes every output into `dir`, which exists. Each is whole or absent: it is written beside its place and renamed.

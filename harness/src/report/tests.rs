@@ -474,6 +474,12 @@ fn a_folder_is_judged_again_to_the_same_end() {
     );
     write_all(&again, dir.path()).unwrap();
     for output in OUTPUTS {
+        let written = std::fs::read(dir.path().join(output.file_name())).unwrap();
+        assert!(
+            written == output.render(&judged(&script)).unwrap(),
+            "{}: the same history gives the same bytes",
+            output.file_name()
+        );
         assert!(
             dir.path().join(output.file_name()).metadata().unwrap().len() > 100,
             "{}",
@@ -502,4 +508,76 @@ fn odd_histories_are_drawn_too() {
         }
         assert!(summary(&judgement, false).contains("INCONCLUSIVE"));
     }
+}
+
+#[test]
+fn the_trace_is_otlp_whose_spans_have_parents_and_nest() {
+    let judgement = judged(&script());
+    let text = output(&judgement, "trace.otlp.json");
+    let trace: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        trace["resourceSpans"][0]["resource"]["attributes"][0],
+        json!({"key": "service.name", "value": {"stringValue": "firedrill"}})
+    );
+    let spans = trace["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
+    let word = |span: &Value, key: &str| span[key].as_str().unwrap_or_default().to_owned();
+    let hex = |text: &str, len: usize| {
+        text.len() == len
+            && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            && text.bytes().any(|b| b != b'0')
+    };
+    let nanos = |span: &Value, key: &str| word(span, key).parse::<u64>().unwrap();
+    let by_id: std::collections::BTreeMap<String, &Value> = spans.iter().map(|s| (word(s, "spanId"), s)).collect();
+    assert_eq!(by_id.len(), spans.len(), "no id twice");
+    let roots: Vec<&Value> = spans.iter().filter(|s| s.get("parentSpanId").is_none()).collect();
+    assert_eq!(roots.len(), 1);
+    assert_eq!(word(roots[0], "name"), "firedrill.run");
+    // The header of the script says when it began.
+    assert_eq!(nanos(roots[0], "startTimeUnixNano"), 1_767_225_600_000_000_000);
+    for span in spans {
+        assert!(
+            hex(&word(span, "traceId"), 32) && hex(&word(span, "spanId"), 16),
+            "{span}"
+        );
+        assert_eq!(word(span, "traceId"), word(roots[0], "traceId"));
+        assert_eq!(span["kind"], 1);
+        let (start, end) = (nanos(span, "startTimeUnixNano"), nanos(span, "endTimeUnixNano"));
+        assert!(start <= end, "{span}");
+        if span.get("parentSpanId").is_some() {
+            let parent = by_id[&word(span, "parentSpanId")];
+            assert!(nanos(parent, "startTimeUnixNano") <= start && end <= nanos(parent, "endTimeUnixNano"));
+        }
+    }
+    let named = |name: &str| spans.iter().filter(|s| word(s, "name") == name).count();
+    assert_eq!(
+        (named("firedrill.phase disturb"), named("firedrill.fault kill")),
+        (1, 1)
+    );
+    let fault = spans
+        .iter()
+        .find(|s| word(s, "name") == "firedrill.fault kill")
+        .unwrap();
+    assert!(
+        fault["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|e| nanos(e, "timeUnixNano") > 0)
+    );
+    assert_eq!(fault["status"], json!({"code": 1}));
+    // A run that did not pass says so on its root.
+    let failed = judged(&with_plan(script(), "/expect/recovery", json!(["send.steady < 500ms"])));
+    let failed: Value = serde_json::from_str(&output(&failed, "trace.otlp.json")).unwrap();
+    let spans = failed["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap();
+    assert_eq!(spans.last().unwrap()["status"], json!({"code": 2, "message": "fail"}));
+}
+
+#[test]
+fn a_trace_without_an_instant_of_its_beginning_is_refused_in_words() {
+    let script = script();
+    let mut header = script.header();
+    header.started = "yesterday".to_owned();
+    let judgement = judge_events(header, script.events(), None);
+    let otlp = OUTPUTS.iter().find(|o| o.file_name() == "trace.otlp.json").unwrap();
+    assert!(otlp.render(&judgement).unwrap_err().contains("yesterday"));
 }
