@@ -10,6 +10,7 @@
 mod args;
 mod lifetime;
 mod running;
+mod sampler;
 mod telemetry;
 
 pub use args::{Args, run_from_args};

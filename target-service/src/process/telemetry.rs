@@ -1,22 +1,35 @@
 //! What a node's process says of itself: logs on standard error (`RUST_LOG`, `info` by default), and spans over OTLP
 //! when the standard variables ask for them (`OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`).
+//!
+//! Spans are bounded three times: a [`CallSampler`] keeps some calls of each second (unless `OTEL_TRACES_SAMPLER` says
+//! otherwise), the SDK's queue holds 2048 spans (`OTEL_BSP_MAX_QUEUE_SIZE`) and drops what it has no room for, and the
+//! end of the process waits two seconds for the rest. What was left out and what was dropped is counted and logged.
 
 use std::{env, io, time::Duration};
 
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_otlp::SpanExporter;
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
+};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::node::NodeConfig;
+use super::sampler::CallSampler;
+use crate::{env::Clock, node::NodeConfig};
 
 /// How long the last spans are waited for when the process ends.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+/// How long a span waits for company, unless `OTEL_BSP_SCHEDULE_DELAY` says: a node that is killed takes what waits with
+/// it, so this is shorter than the SDK's five seconds.
+const EXPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// The process' telemetry, until [`Telemetry::end`].
 #[derive(Debug)]
 pub(super) struct Telemetry {
     spans: Option<SdkTracerProvider>,
+    sampler: Option<CallSampler>,
 }
 
 fn asked_for() -> bool {
@@ -31,7 +44,13 @@ impl Telemetry {
     /// # Errors
     /// When the variables are set and the exporter can't be made of them.
     pub(super) fn start(config: &NodeConfig) -> Result<Self, String> {
-        let spans = if asked_for() { Some(provider(config)?) } else { None };
+        let sampler =
+            (asked_for() && env::var_os("OTEL_TRACES_SAMPLER").is_none()).then(|| CallSampler::new(Clock::system()));
+        let spans = if asked_for() {
+            Some(provider(config, sampler.clone())?)
+        } else {
+            None
+        };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
         let logs = tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
@@ -48,11 +67,16 @@ impl Telemetry {
             .with(logs)
             .with(exported)
             .try_init();
-        Ok(Self { spans })
+        Ok(Self { spans, sampler })
     }
 
     /// Sends what is left, within a bound.
     pub(super) fn end(self) {
+        if let Some(left_out) = self.sampler.map(|sampler| sampler.left_out())
+            && left_out > 0
+        {
+            tracing::info!(left_out, "calls without a span, to bound the trace");
+        }
         if let Some(spans) = self.spans
             && let Err(error) = spans.shutdown_with_timeout(FLUSH_WITHIN)
         {
@@ -61,7 +85,7 @@ impl Telemetry {
     }
 }
 
-fn provider(config: &NodeConfig) -> Result<SdkTracerProvider, String> {
+fn provider(config: &NodeConfig, sampler: Option<CallSampler>) -> Result<SdkTracerProvider, String> {
     let wrong = |error| format!("set up the OTLP exporter from the OTEL_* variables: {error}");
     let exporter = SpanExporter::builder().with_tonic().build().map_err(wrong)?;
     let mut resource = Resource::builder().with_attributes([
@@ -71,6 +95,16 @@ fn provider(config: &NodeConfig) -> Result<SdkTracerProvider, String> {
     if env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("target-service");
     }
-    let provider = SdkTracerProvider::builder().with_resource(resource.build());
-    Ok(provider.with_batch_exporter(exporter).build())
+    let mut batch = BatchConfigBuilder::default();
+    if env::var_os("OTEL_BSP_SCHEDULE_DELAY").is_none() {
+        batch = batch.with_scheduled_delay(EXPORT_EVERY);
+    }
+    let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batch.build());
+    let mut provider = SdkTracerProvider::builder()
+        .with_resource(resource.build())
+        .with_span_processor(processor.build());
+    if let Some(sampler) = sampler {
+        provider = provider.with_sampler(sampler);
+    }
+    Ok(provider.build())
 }

@@ -24,7 +24,7 @@ use self::{client::ChatOverGrpc, layout::Laid};
 use super::{MessagingSpec, Stage, System, SystemError};
 use crate::{
     backend::{Backend, NodeSpec},
-    history::NodeStatus,
+    history::{NodeStatus, TraceIds},
     target::Roster,
     workload::{
         LoadSpec, Workload,
@@ -90,8 +90,11 @@ impl Messaging {
         self.laid.as_ref().ok_or_else(missing)
     }
 
-    /// One client for each group of users, through the links.
-    fn groups(&self, laid: &Laid, direct: &Client) -> Vec<ClientGroup> {
+    /// One client for each group of users, through the links. Its calls are part of the run's trace, so that what the
+    /// nodes tell of them can be laid beside the faults.
+    fn groups(&self, laid: &Laid, direct: &Client, trace: TraceIds) -> Vec<ClientGroup> {
+        let traceparent = trace.traceparent();
+        let direct = direct.with_traceparent(&traceparent);
         let groups = laid.client_links.iter().map(|(group, addresses)| {
             let channels = Channels::new(addresses.clone(), ChannelOptions::default());
             let labels = if self.spec.zones.is_empty() {
@@ -99,7 +102,8 @@ impl Messaging {
             } else {
                 BTreeMap::from([("zone".to_owned(), group.clone())])
             };
-            let client = ChatOverGrpc::new(Client::new(channels), direct.clone(), self.spec.shards);
+            let client = Client::new(channels).with_traceparent(&traceparent);
+            let client = ChatOverGrpc::new(client, direct.clone(), self.spec.shards);
             ClientGroup {
                 labels,
                 client: Arc::new(client),
@@ -176,7 +180,7 @@ impl System for Messaging {
             system: self.name.clone(),
             number: stage.number,
             loads: loads.to_vec(),
-            groups: self.groups(laid, direct),
+            groups: self.groups(laid, direct, TraceIds::of(stage.recorder.header())),
             login_per_s: self.spec.login_per_s,
             recorder: stage.recorder,
             clock: stage.clock,
