@@ -139,13 +139,14 @@ impl Scenario {
 }
 
 impl SystemEntry {
-    /// Who there is: nodes, their zones, and the shards that each may hold.
+    /// Who there is: nodes, their zones, and the shards that each may hold. What is beyond a bound is refused by the rules,
+    /// and left out here: steps are checked against the roster of a file that may be refused in the same breath.
     #[must_use]
     pub fn roster(&self) -> Roster {
         let zones = self.zones.as_deref().unwrap_or_default();
         let names = self.nodes.names();
         let groups = match self.kind {
-            SystemKind::Messaging => (0..self.shards.unwrap_or(super::SHARDS))
+            SystemKind::Messaging => (0..self.shards.unwrap_or(super::SHARDS).min(SHARDS_MAX))
                 .map(|shard| (group_of(shard), names.iter().cloned().collect()))
                 .collect(),
             SystemKind::Command | SystemKind::Scripted => std::collections::BTreeMap::new(),

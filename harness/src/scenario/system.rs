@@ -9,7 +9,10 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::units::{Name, Rate};
+use super::{
+    rules::NODES_MAX,
+    units::{Name, Rate},
+};
 use crate::base::HumanDuration;
 
 /// What stands under test.
@@ -170,11 +173,11 @@ pub enum Nodes {
 }
 
 impl Nodes {
-    /// The nodes' names.
+    /// The nodes' names. A count beyond the bound is refused elsewhere, and is not spelt out here.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         match self {
-            Self::Count(count) => (1..=*count).map(|i| format!("n{i}")).collect(),
+            Self::Count(_) => (1..=self.count().min(NODES_MAX)).map(|i| format!("n{i}")).collect(),
             Self::Named(names) => names.iter().map(ToString::to_string).collect(),
         }
     }

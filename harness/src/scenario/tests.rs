@@ -260,6 +260,19 @@ fn bombs_and_noise_are_refused_quickly_and_with_a_place() {
 }
 
 #[test]
+fn a_count_beyond_its_bound_is_refused_without_counting_that_far() {
+    for (from, to) in [("shards: 4", "shards: 4294967295"), ("nodes: 3", "nodes: 4294967295")] {
+        let text = GOOD.replace(from, to);
+        assert_ne!(text, GOOD);
+        let error = read("s.yaml", &text).expect_err(to).to_string();
+        assert!(
+            error.contains("4294967295") && error.contains("does not fit") | error.contains("do not fit"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn several_systems_are_named() {
     let text = GOOD.replace("system: {", "systems: { w: {").replace(
         "shards: 4 }",
