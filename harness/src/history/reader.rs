@@ -178,3 +178,38 @@ impl<R: io::Read> Lines<R> {
         }
     }
 }
+
+/// Takes any bytes for a history, compressed or, when they don't begin as a zstd frame does, as the lines inside one. For
+/// fuzzing: it must not panic nor take more than its bounds, and what was read must be read again from what is written.
+#[doc(hidden)]
+pub fn fuzz_read(bytes: &[u8]) {
+    const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    let limits = ReadLimits {
+        record_bytes: 1 << 16,
+        total_bytes: 1 << 20,
+        events: 1000,
+    };
+    let pack = |lines: &[u8]| zstd::stream::encode_all(lines, 1).expect("memory takes any bytes");
+    let read = if bytes.starts_with(&MAGIC) {
+        read_from(bytes, limits)
+    } else {
+        read_from(pack(bytes).as_slice(), limits)
+    };
+    let recorded = match read {
+        Ok(recorded) => recorded,
+        Err(problem) => {
+            assert!(!problem.is_empty(), "an error says what is wrong");
+            return;
+        }
+    };
+    assert!(recorded.events.len() <= limits.events, "a bound is a bound");
+    let mut lines = serde_json::to_vec(&recorded.header).expect("what was read can be written");
+    for event in &recorded.events {
+        lines.push(b'\n');
+        serde_json::to_writer(&mut lines, event).expect("what was read can be written");
+    }
+    lines.push(b'\n');
+    // What is written is not always as short as what was read.
+    let again = read_from(pack(&lines).as_slice(), ReadLimits::default()).expect("what was written can be read");
+    assert_eq!((again.events.len(), again.torn), (recorded.events.len(), None));
+}

@@ -14,6 +14,7 @@ pub mod validate;
 
 mod apply;
 mod error;
+mod fuzz;
 mod keys;
 mod machine;
 #[cfg(any(test, feature = "plants"))]
@@ -28,6 +29,8 @@ mod store;
 mod tests;
 
 pub use error::ChatError;
+#[doc(hidden)]
+pub use fuzz::fuzz_calls;
 pub use machine::{Machine, Settings};
 #[cfg(any(test, feature = "plants"))]
 pub use plants::{Plant, UnknownPlant};

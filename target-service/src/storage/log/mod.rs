@@ -16,6 +16,7 @@
 //! is what a power loss leaves of writes that nobody was told of, and is cut off.
 
 mod frame;
+mod fuzz;
 mod record;
 mod replay;
 mod segment;
@@ -24,37 +25,8 @@ mod shard;
 mod tests;
 mod wal;
 
+#[doc(hidden)]
+pub use fuzz::{fuzz_open, fuzz_open_sealed};
 pub use record::WriteBatch;
 pub use shard::ShardLog;
 pub use wal::{Log, LogOptions, LogStats};
-
-/// Opens a log whose only segment is `bytes`, then writes to it and opens it again. For fuzzing: it must not panic,
-/// and what opens once must open again with what was added.
-#[doc(hidden)]
-pub fn fuzz_open(bytes: &[u8]) {
-    use crate::env::{Disk as _, SimDisk};
-    use std::sync::Arc;
-
-    let disk = SimDisk::new();
-    let planted = disk
-        .create_dir("log")
-        .and_then(|()| disk.create(&segment::path("log", 1)))
-        .and_then(|file| file.append(bytes));
-    assert!(planted.is_ok(), "the simulated disk takes any bytes");
-    let disk: Arc<dyn crate::env::Disk> = Arc::new(disk);
-    let Ok(mut log) = Log::open(Arc::clone(&disk), "log", LogOptions::default()) else {
-        return;
-    };
-    let state = firedrill_proto::chat::v1::HardState {
-        term: 7,
-        vote: 1,
-        commit: 0,
-    };
-    let mut batch = WriteBatch::default();
-    batch.hard_state(u32::MAX, state);
-    let written = log.append(batch).and_then(|()| log.sync());
-    assert!(written.is_ok(), "{written:?}");
-    drop(log);
-    let mut again = Log::open(disk, "log", LogOptions::default()).expect("a log that was opened opens again");
-    assert_eq!(again.shard(u32::MAX).initial_state().0.term, 7);
-}
