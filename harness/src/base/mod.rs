@@ -6,6 +6,7 @@ mod clock;
 mod duration;
 mod exit;
 pub mod expr;
+pub mod order;
 mod rng;
 mod suggest;
 mod sync_time;

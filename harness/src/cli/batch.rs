@@ -9,7 +9,10 @@ use firedrill_proto::firedrill::v1::RunEnded;
 use serde_json::json;
 
 use super::output::{github, note};
-use crate::base::Exit;
+use crate::{
+    base::Exit,
+    report::{self, Readings},
+};
 
 /// One run to be.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub(super) struct Outcome {
     pub(super) dir: PathBuf,
     pub(super) exit: Exit,
     pub(super) verdict: String,
+    /// What it measured: its run.json, or null when it could not be judged.
+    pub(super) run_json: serde_json::Value,
 }
 
 /// Gives each run its folder: the one that was named for a single run, one below it for each of several.
@@ -58,6 +63,7 @@ pub(super) fn summarise(done: &[Outcome], named: Option<&Path>) -> Result<(), St
             dir,
             exit,
             verdict,
+            ..
         } = outcome;
         note(&format!(
             "  {verdict:<8} exit {:<3} {} seed {}  {}",
@@ -67,6 +73,11 @@ pub(super) fn summarise(done: &[Outcome], named: Option<&Path>) -> Result<(), St
             dir.display()
         ));
     }
+    let mut readings = Readings::default();
+    for outcome in done {
+        readings.take(&outcome.run_json);
+    }
+    note(&report::spread_table(&readings));
     let Some(named) = named else { return Ok(()) };
     let runs: Vec<_> = done
         .iter()
@@ -80,7 +91,14 @@ pub(super) fn summarise(done: &[Outcome], named: Option<&Path>) -> Result<(), St
             })
         })
         .collect();
-    let summary = json!({ "schema": "firedrill.summary/v1", "exit_code": worst.code(), "runs": runs });
+    let summary = json!({
+        "schema": "firedrill.summary/v1",
+        "exit_code": worst.code(),
+        "runs": runs,
+        "left_out": readings.left_out,
+        "inconclusive": readings.inconclusive,
+        "figures": report::spreads(&readings),
+    });
     let path = named.join("summary.json");
     fs::write(&path, format!("{summary:#}\n")).map_err(|error| format!("failed to write {}: {error}", path.display()))
 }
@@ -128,6 +146,43 @@ mod tests {
         let mut unnamed = [job(1)];
         place(&mut unnamed, None);
         assert_eq!(unnamed[0].dir, None);
+    }
+
+    #[test]
+    fn a_summary_holds_the_spread_of_each_figure_over_the_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let done: Vec<Outcome> = (1..=6_u32)
+            .map(|seed| Outcome {
+                job: job(u64::from(seed)),
+                dir: dir.path().join(seed.to_string()),
+                exit: Exit::Pass,
+                verdict: "pass".to_owned(),
+                run_json: json!({
+                    "scenario": "x", "exit_code": 0,
+                    "recovery": [{
+                        "fault": "run", "system": "main", "class": "send", "group": "all",
+                        "downtime_ms": if seed == 6 { json!("never") } else { json!(f64::from(seed) * 100.0) },
+                    }],
+                }),
+            })
+            .collect();
+        summarise(&done, Some(dir.path())).unwrap();
+        let text = fs::read_to_string(dir.path().join("summary.json")).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(summary["runs"].as_array().unwrap().len(), 6);
+        let figures = summary["figures"].as_array().unwrap();
+        assert_eq!(figures.len(), 1);
+        let downtime = &figures[0];
+        assert_eq!(
+            (&downtime["figure"], &downtime["min"]),
+            (&json!("downtime_ms"), &json!(100.0))
+        );
+        assert_eq!(
+            (&downtime["median"], &downtime["max"]),
+            (&json!(350.0), &json!("never"))
+        );
+        assert_eq!((&downtime["values"], &downtime["never"]), (&json!(5), &json!(1)));
+        assert_eq!(downtime["median_interval"], json!([100.0, "never"]));
     }
 
     #[test]

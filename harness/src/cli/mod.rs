@@ -6,6 +6,7 @@
 
 mod batch;
 mod check;
+mod compare;
 mod completions;
 mod doctor;
 mod explain;
@@ -78,6 +79,8 @@ enum Command {
     Check(check::Args),
     /// Draw a run's report again, from its history
     Report(report::Args),
+    /// Compare two sets of runs: what is better, what is worse, what is noise
+    Compare(compare::Args),
     /// List what there is: faults, targets, systems, backends, promises, scenarios
     List(list::Args),
     /// Explain a scenario, fault, target, promise, figure, plant or exit code
@@ -132,6 +135,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Plan(args) => plan::main(&args),
         Command::Check(args) => check::main(&args),
         Command::Report(args) => report::main(&args),
+        Command::Compare(args) => compare::main(&args),
         Command::List(args) => list::main(&args),
         Command::Explain(args) => explain::main(&args),
         Command::Heal(args) => heal::main(&args),

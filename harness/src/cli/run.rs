@@ -33,12 +33,14 @@ Examples:
                                             the main job: exit 0 is a pass, everything is in runs/
   firedrill run leader-kill --seed 7        by name, from the folder scenarios/, with another seed
   firedrill run leader-kill --repeat 5 --out /tmp/five
-                                            five seeds in a row, a summary above them
+                                            five seeds in a row, and what each figure comes to over them
   firedrill run scenarios/fault/*.yaml --format github
                                             in CI: one line of annotation for each run that is no pass
 
 A run's folder holds run.json, history.jsonl.zst, scenario.resolved.yaml, report.html, junit.xml, series.csv,
 latency.hlog, trace.otlp.json and the nodes' logs.
+Several runs end with a table: each recovery figure's extremes, median and its interval (six seeds or more), p95. With
+--out it is in summary.json as well, and `firedrill compare` lays two such folders beside each other.
 Ctrl-C heals what is broken, judges what there is, and ends with 130. Several runs end with the worst exit code.";
 
 /// Arguments of `run`.
@@ -156,6 +158,7 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> Exit {
             dir,
             exit,
             verdict: ended.verdict,
+            run_json: serde_json::from_str(&ended.run_json).unwrap_or_default(),
         });
         // A signal that came while the run was already being judged changes its verdict no more, but ends the batch.
         if interrupted {
