@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 }
 
 async fn measure(bench: &Bench) -> Result<()> {
-    let head = [&["row"][..], &Distribution::HEAD, &["probe ±"]].concat();
+    let head = [&["row"][..], &Distribution::HEAD, &["probe ±", "not applied"]].concat();
     let mut first = Table::new(
         "From the fault to the first acknowledgement of a write that needed a new leader",
         &head,
@@ -47,8 +47,8 @@ async fn measure(bench: &Bench) -> Result<()> {
             }
             Ok(system) => {
                 let outages: Outages = outage::measure(bench, row, system, rounds).await?;
-                let bound = show(outages.bound);
-                let cells = |samples| Distribution::of(samples).cells().into_iter().chain([bound.clone()]);
+                let last = [show(outages.bound), outages.not_applied.to_string()];
+                let cells = |samples| Distribution::of(samples).cells().into_iter().chain(last.clone());
                 first.row(row.name, cells(outages.first));
                 silence.row(row.name, cells(outages.silence));
             }
@@ -56,7 +56,8 @@ async fn measure(bench: &Bench) -> Result<()> {
     }
     first.note(
         "`probe ±` is the probe's spacing and how late its 99th percentile was: nothing here is finer than that. A fault \
-         counts from the moment before it is applied.",
+         counts from the moment before it is applied. One that was not seen to happen is no sample; it is counted in the \
+         last column.",
     );
     bench.print(&first);
     bench.print(&silence);

@@ -18,14 +18,8 @@ use crate::{
     rows::{Row, Shows},
 };
 
-/// Writes of the probe a second.
-const PROBES_PER_S: f64 = 1000.0;
-const SPACING: Duration = Duration::from_millis(1);
 /// Bytes of a write.
 const SIZE: u32 = 256;
-/// How long a client waits for one answer: shorter than any election timeout here, so that a client that waits for a
-/// leader that is gone is not what is measured.
-const WITHIN_MS: u64 = 250;
 /// All writes are acknowledged for this long before each fault.
 const WELL_FOR: Duration = Duration::from_millis(500);
 const WELL_WITHIN: Duration = Duration::from_secs(60);
@@ -39,6 +33,38 @@ const AHEAD_MS: u64 = 50;
 /// The instant is drawn from this long behind it: many heartbeats of every row.
 const PHASES_MS: u64 = 700;
 
+/// How densely the probe writes, and how patiently.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Between two writes.
+    spacing: Duration,
+    /// How long a client waits for one answer.
+    within_ms: u64,
+}
+
+impl Pace {
+    /// A thousand writes a second, each given up before any election timeout here has passed, so that a client that waits
+    /// for a leader that is gone is not what is measured.
+    const FULL: Self = Self {
+        spacing: Duration::from_millis(1),
+        within_ms: 250,
+    };
+    /// What an unoptimised build keeps up with on a busy machine.
+    const QUICK: Self = Self {
+        spacing: Duration::from_millis(10),
+        within_ms: 1000,
+    };
+
+    fn per_s(self) -> f64 {
+        1.0 / self.spacing.as_secs_f64()
+    }
+
+    /// Writes that a stretch of all being well has at least: half of those that were meant.
+    fn expected(self, stretch: Duration) -> u128 {
+        stretch.as_nanos() / self.spacing.as_nanos() / 2
+    }
+}
+
 /// The outages of one row.
 #[derive(Debug, Default)]
 pub(crate) struct Outages {
@@ -46,8 +72,20 @@ pub(crate) struct Outages {
     pub(crate) first: Vec<Duration>,
     /// The longest time without any acknowledgement.
     pub(crate) silence: Vec<Duration>,
+    /// Faults that were not seen to happen, such as a transfer that the leader gave up: no samples.
+    pub(crate) not_applied: u32,
     /// Nothing above is finer than this.
     pub(crate) bound: Duration,
+}
+
+/// One of them.
+struct Outage {
+    /// Just before the fault was applied.
+    asked: Nanos,
+    /// The first acknowledgement that shows a new leader.
+    first: Nanos,
+    /// The longest stretch without any acknowledgement.
+    silence: (Nanos, Nanos),
 }
 
 /// Measures one row.
@@ -61,24 +99,34 @@ pub(crate) async fn measure(bench: &Bench, row: &Row, system: Box<dyn System>, r
         streams: bench.streams,
         number: 0,
     };
-    let mut workload = rig.system.workload(&[load(row.system.class())], stage)?;
+    let pace = if bench.args.quick { Pace::QUICK } else { Pace::FULL };
+    let mut workload = rig.system.workload(&[load(row.system.class(), pace)], stage)?;
     workload.prepare().await?;
     workload.start().await?;
     let mut probes = Probes::new(rig.recorder.clone());
     let mut rng = bench.streams.stream(&format!("phases of {}", row.name));
     let mut outages = Outages::default();
     for round in 1..=rounds {
-        let (first, silence) = outage(&rig, row, &mut probes, &mut rng, round).await?;
+        let outage = match outage(&rig, row, &mut probes, (&mut rng, pace), round).await? {
+            Ok(outage) => outage,
+            Err(why) => {
+                eprintln!("{} {round}/{rounds}: {why}", row.name);
+                outages.not_applied += 1;
+                continue;
+            }
+        };
+        let (from, to) = outage.silence;
         eprintln!(
-            "{} {round}/{rounds}: {:.1} ms to the first acknowledgement, {:.1} ms without any",
+            "{} {round}/{rounds}: first acknowledgement after {:.1} ms, none from {:.1} to {:.1} ms",
             row.name,
-            millis(first),
-            millis(silence)
+            millis(outage.first.since(outage.asked)),
+            from.as_millis_f64() - outage.asked.as_millis_f64(),
+            to.as_millis_f64() - outage.asked.as_millis_f64()
         );
-        outages.first.push(first);
-        outages.silence.push(silence);
+        outages.first.push(outage.first.since(outage.asked));
+        outages.silence.push(to.since(from));
     }
-    outages.bound = SPACING + Duration::from_secs_f64(workload.progress().lag_p99_ms / 1e3);
+    outages.bound = pace.spacing + Duration::from_secs_f64(workload.progress().lag_p99_ms / 1e3);
     workload.stop_sending().await;
     workload.shut_down().await;
     rig.tear_down().await?;
@@ -86,7 +134,7 @@ pub(crate) async fn measure(bench: &Bench, row: &Row, system: Box<dyn System>, r
 }
 
 /// Almost nothing but the probe.
-fn load(class: Class) -> LoadSpec {
+fn load(class: Class, pace: Pace) -> LoadSpec {
     LoadSpec {
         system: "main".to_owned(),
         class,
@@ -98,29 +146,30 @@ fn load(class: Class) -> LoadSpec {
             attempts: 1,
             ..RetrySpec::default()
         },
-        op_timeout_ms: WITHIN_MS,
+        op_timeout_ms: pace.within_ms,
         in_flight_max: 100,
-        probe: Some(ProbeSpec { per_s: PROBES_PER_S }),
+        probe: Some(ProbeSpec { per_s: pace.per_s() }),
         request: None,
     }
 }
 
-/// One outage, from a cluster that is well to one that is well again.
+/// One outage, from a cluster that is well to one that is well again. The reason when the fault was not seen to happen.
 async fn outage(
     rig: &Rig,
     row: &Row,
     probes: &mut Probes,
-    rng: &mut ChaCha8Rng,
+    (rng, pace): (&mut ChaCha8Rng, Pace),
     round: u32,
-) -> Result<(Duration, Duration)> {
-    let leader = well(rig, row, probes).await?;
+) -> Result<std::result::Result<Outage, String>> {
+    let leader = well(rig, row, probes, pace).await?;
     let id = format!("{round}");
     let phase = Duration::from_micros(rng.random_range(0..PHASES_MS * 1000));
     let at = rig.clock.now().plus(Duration::from_millis(AHEAD_MS) + phase);
     let injected = rig.engine.inject_at(&id, &(row.fault)(), at).await?;
-    let effective = injected
-        .effective
-        .ok_or_else(|| format!("{}: the fault is {}: {}", row.name, injected.outcome, injected.evidence))?;
+    let Some(effective) = injected.effective else {
+        rig.engine.heal(&id).await?;
+        return Ok(Err(format!("the fault is {}: {}", injected.outcome, injected.evidence)));
+    };
     if !injected.targets.iter().any(|target| target.contains(leader.as_str())) {
         return Err(format!("{}: {leader} led, and {:?} was hit", row.name, injected.targets).into());
     }
@@ -135,18 +184,22 @@ async fn outage(
     let mut acknowledged: Vec<Nanos> = probes.all().iter().filter(around).map(|probe| probe.done).collect();
     acknowledged.sort_unstable();
     rig.engine.heal(&id).await?;
-    Ok((first.since(asked), longest_gap(&acknowledged)))
+    Ok(Ok(Outage {
+        asked,
+        first,
+        silence: longest_gap(&acknowledged),
+    }))
 }
 
 /// Waits until the cluster is well and so is the probe; returns who leads.
-async fn well(rig: &Rig, row: &Row, probes: &mut Probes) -> Result<String> {
+async fn well(rig: &Rig, row: &Row, probes: &mut Probes, pace: Pace) -> Result<String> {
     let deadline = rig.clock.now().plus(WELL_WITHIN);
     loop {
         let leader = rig.well(&row.system.group()).await?;
         let now = rig.clock.now();
         probes.all();
         probes.forget(now.minus(WELL_FOR));
-        if probes.well(now, WELL_FOR, 100) {
+        if probes.well(now, WELL_FOR, pace.expected(WELL_FOR)) {
             return Ok(leader);
         }
         if now >= deadline {

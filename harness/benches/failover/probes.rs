@@ -66,10 +66,10 @@ impl Probes {
     }
 
     /// Whether the last `stretch` before `now` had `count` writes at least, all of them acknowledged.
-    pub(crate) fn well(&mut self, now: Nanos, stretch: Duration, count: usize) -> bool {
+    pub(crate) fn well(&mut self, now: Nanos, stretch: Duration, count: u128) -> bool {
         let from = now.minus(stretch);
         let recent = || self.seen.iter().filter(|probe| probe.done >= from);
-        recent().all(|probe| probe.ok) && recent().count() >= count
+        recent().all(|probe| probe.ok) && recent().count() as u128 >= count
     }
 
     /// When the fault `id` was asked for.
@@ -92,8 +92,8 @@ impl Probes {
     }
 }
 
-/// The longest time between neighbours of `instants`, which are in order.
-pub(crate) fn longest_gap(instants: &[Nanos]) -> Duration {
-    let gaps = instants.windows(2).map(|pair| pair[1].since(pair[0]));
-    gaps.max().unwrap_or_default()
+/// The neighbours among `instants`, which are in order, that are furthest apart.
+pub(crate) fn longest_gap(instants: &[Nanos]) -> (Nanos, Nanos) {
+    let gaps = instants.windows(2).map(|pair| (pair[0], pair[1]));
+    gaps.max_by_key(|(from, to)| to.since(*from)).unwrap_or_default()
 }
