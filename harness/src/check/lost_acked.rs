@@ -1,8 +1,10 @@
 //! Lost after the acknowledgement: sent, acknowledged, drained, and then not in the log, or never shown to a device that
-//! is owed it. (Jepsen's "lost write"; Kleppmann, Designing Data-Intensive Applications, chapter 5 and 9.)
+//! is owed it. (Jepsen's "lost write"; Kleppmann, Designing Data-Intensive Applications, chapter 5 and 9.) What nobody
+//! acknowledged and somebody saw, in a read or on a device, has happened and is owed like what was acknowledged.
 //!
 //! A device that simply has not shown a message when the run ends has not lost it: that is `unseen`. It is lost when
 //! the device was shown what comes after it in the same log, or when every node says that it owes nothing any more.
+//! When neither can be said, whether it is lost is not known.
 //! Under a key (`k:`) a later write may replace an earlier one: there an acknowledged value is lost only when what is
 //! read was over before it began.
 
@@ -43,8 +45,7 @@ fn in_the_log(system: &SystemView, tally: &mut Tally) {
         };
         tally.oblige(1);
         if !held.contains(&item.item) && !replaced(system, item, read) {
-            let acked = item.acked.unwrap_or(item.over);
-            tally.broken(acked, || {
+            tally.broken(item.certain(), || {
                 let place = place(item, read);
                 let read_at = words::at(read.began);
                 format!(
@@ -79,11 +80,11 @@ fn replaced(system: &SystemView, item: &Item, read: &ReadBack) -> bool {
 
 /// Where in the log it is missing.
 fn place(item: &Item, read: &ReadBack) -> &'static str {
-    let Some((position, _)) = item.positions.first() else {
+    let Some(position) = item.position else {
         return "at an unknown position";
     };
-    let before = read.items.iter().any(|i| i.position < *position);
-    let after = read.items.iter().any(|i| i.position >= *position);
+    let before = read.items.iter().any(|i| i.position < position);
+    let after = read.items.iter().any(|i| i.position >= position);
     match (before, after) {
         (true, true) => "from the middle",
         (false, true) => "from the beginning",
@@ -100,16 +101,19 @@ fn on_the_devices(history: &History, system: &SystemView, tally: &mut Tally) {
         *known = (*known).max(shown.position);
     }
     let owes_nothing = owes_nothing(history, system);
+    let mut untold = 0;
+    let mut example = None;
     for delivery in system.deliveries.iter().filter(|d| d.fate == Fate::Must) {
         tally.oblige(1);
         let (None, Some(item)) = (delivery.shown, system.items.get(&delivery.item)) else {
             continue;
         };
         let passed = furthest.get(&(delivery.user, delivery.device, item.log.as_str()));
-        let position = item.positions.first().map(|(position, _)| *position);
-        let skipped = passed.zip(position).filter(|(passed, position)| *passed > position);
+        let skipped = passed
+            .zip(item.position)
+            .filter(|(passed, position)| *passed > position);
         let device = words::device(delivery.user, delivery.device);
-        let at = item.acked.unwrap_or(item.over);
+        let at = item.certain();
         if let Some((passed, position)) = skipped {
             tally.broken(at, || {
                 let message = words::message(item);
@@ -120,7 +124,16 @@ fn on_the_devices(history: &History, system: &SystemView, tally: &mut Tally) {
                 let message = words::message(item);
                 format!("{message} was never shown on {device}, and no node says that it still owes anything: lost from the end")
             });
+        } else {
+            untold += 1;
+            example = example.or(Some((item, device)));
         }
+    }
+    if let Some((item, device)) = example {
+        tally.unsure(|| {
+            let message = words::message(item);
+            format!("{untold} deliveries were never shown, such as {message} to {device}, and not every node says that it owes nothing")
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{Promise, Tally, words};
 use crate::{
     base::Nanos,
-    history::{Class, Fate, HarnessKind, History, Outcome, SystemView},
+    history::{Class, DeviceEvent, Fate, HarnessKind, History, Outcome, Phase, SessionChange, SystemView},
 };
 
 /// So many operations of a part without one success are no accident.
@@ -24,11 +24,17 @@ impl Promise for Stuck {
     }
 
     fn judge(&self, history: &History, system: &SystemView, tally: &mut Tally) {
-        tally.needs("nothing was asked of the service after the last heal");
-        let Some(healed) = last_heal(history, system) else {
+        // Progress is owed by a service that once was steady, for as long as it is asked for some. Without either, what
+        // failed says nothing about coming back.
+        let starts = |phase| history.phases.start(phase);
+        let (Some(disturbed), Some(load_end)) = (starts(Phase::Disturb), starts(Phase::Drain)) else {
+            tally.needs("the run ended before its load had run to its end, or before it was ever steady");
             return;
         };
-        let load_end = history.load_end();
+        tally.needs("nothing was asked of the service after the last heal");
+        let Some(healed) = last_heal(history, system, disturbed) else {
+            return;
+        };
         let mut parts: BTreeMap<(Class, &str), (u64, bool)> = BTreeMap::new();
         for operation in &system.operations {
             if operation.intended >= healed && operation.intended < load_end {
@@ -52,14 +58,14 @@ impl Promise for Stuck {
     }
 }
 
-/// The end of the last fault that bit; the load's beginning when there was none. None while one has not ended.
-fn last_heal(history: &History, system: &SystemView) -> Option<Nanos> {
+/// The end of the last fault that bit; when the first could have begun if there was none. None while one has not ended.
+fn last_heal(history: &History, system: &SystemView, disturbed: Nanos) -> Option<Nanos> {
     let ends: Option<Vec<Nanos>> = history
         .faults_of(&system.name)
         .filter(|f| f.effective.is_some())
         .map(crate::history::FaultWindow::ended)
         .collect();
-    Some(ends?.into_iter().max().unwrap_or_default())
+    Some(ends?.into_iter().max().unwrap_or(disturbed))
 }
 
 fn drained(history: &History, system: &SystemView, healed: Nanos, tally: &mut Tally) {
@@ -79,5 +85,40 @@ fn drained(history: &History, system: &SystemView, healed: Nanos, tally: &mut Ta
                 words::at(healed)
             )
         });
+        return;
     }
+    let behind = not_current(system, late.at);
+    // Where there are several systems, it may have been another whose drain did not end.
+    if behind > 0 || history.systems.len() == 1 {
+        tally.unsure(|| {
+            format!(
+                "the drain's time was up at {} with nothing known to be owed: {behind} devices had not been told that they are up to date",
+                words::at(late.at)
+            )
+        });
+    }
+}
+
+/// Devices that at `at` had no stream, or one on which nobody had told them that what they were shown is all.
+fn not_current(system: &SystemView, at: Nanos) -> usize {
+    let settled = |timeline: &[(Nanos, DeviceEvent)]| {
+        let (mut shown, mut told) = (0, None);
+        for (_, event) in timeline.iter().take_while(|(when, _)| *when <= at) {
+            match event {
+                DeviceEvent::Shown(index) => shown = system.shown[*index].sequence.max(shown),
+                DeviceEvent::Session(index) => {
+                    told = match system.sessions[*index].change {
+                        SessionChange::Current { sequence, .. } => Some(sequence),
+                        _ => None,
+                    }
+                }
+            }
+        }
+        told.is_some_and(|told| told >= shown)
+    };
+    system
+        .devices
+        .values()
+        .filter(|known| !settled(&known.timeline))
+        .count()
 }

@@ -12,7 +12,7 @@ use crate::{
     base::Nanos,
     history::{
         Class, Event, FaultChange, HarnessEvent, HarnessKind, History, Operation, Outcome, Phase, ProcessChange,
-        SessionChange, Shown, Subject,
+        ProcessEvent, SessionChange, Shown, Subject,
         synth::{Effect, Script, Scripted},
     },
 };
@@ -79,6 +79,42 @@ fn unshow(events: &mut Vec<Event>, item: u64) {
     events.retain(|e| !matches!(e, Event::Shown(s) if s.item == Some(item)));
 }
 
+/// Makes `item` one of which no answer ever came.
+fn unanswered(events: &mut [Event], item: u64) {
+    for op in events.iter_mut().filter_map(op_mut) {
+        if let Subject::Item {
+            item: own,
+            position,
+            repeated,
+            ..
+        } = &mut op.subject
+            && *own == item
+        {
+            (*position, *repeated) = (None, None);
+            op.outcome = Outcome::Unknown;
+        }
+    }
+}
+
+/// Every node's own count of what it owes, after the load.
+fn backlog(events: &mut [Event], owed: u64) {
+    for event in events {
+        if let Event::Observed(observed) = event
+            && let Some(status) = &mut observed.status
+        {
+            status.backlog = owed;
+        }
+    }
+}
+
+fn not_drained(events: &mut Vec<Event>) {
+    events.push(Event::Harness(HarnessEvent {
+        at: Nanos::from_millis(15_900),
+        kind: HarnessKind::NotDrained,
+        text: "the drain's time was up".to_owned(),
+    }));
+}
+
 /// Shifts every later sequence of the devices so that what is missing leaves no hole in a stream.
 fn close_streams(events: &mut [Event]) {
     let mut next: BTreeMap<(u64, u32), u64> = BTreeMap::new();
@@ -137,6 +173,31 @@ const SPOILS: &[Spoil] = &[
     ("lost-acked", |events| {
         let item = events.iter().rev().find_map(send_ok).unwrap();
         unshow(events, item);
+    }),
+    // Nobody acknowledged it, but the final read has it: it happened, and is owed.
+    ("lost-acked", |events| {
+        let item = acked(events, 50);
+        unanswered(events, item);
+        unshow(events, item);
+        close_streams(events);
+    }),
+    ("lost-acked", |events| {
+        let item = events.iter().rev().find_map(send_ok).unwrap();
+        unanswered(events, item);
+        unshow(events, item);
+    }),
+    // Nobody acknowledged it, but a device showed it: the log must have it.
+    ("lost-acked", |events| {
+        let item = acked(events, 60);
+        unanswered(events, item);
+        unread(events, item);
+    }),
+    // Nor is it in the read, but the other device of the account was shown it.
+    ("lost-acked", |events| {
+        let item = acked(events, 60);
+        unanswered(events, item);
+        events.retain(|e| !matches!(e, Event::Shown(s) if s.item == Some(item) && s.device == 1));
+        close_streams(events);
     }),
     ("vanished", |events| {
         let item = acked(events, 70);
@@ -379,11 +440,13 @@ const SPOILS: &[Spoil] = &[
     ("stuck", |events| {
         let item = events.iter().rev().find_map(send_ok).unwrap();
         unshow(events, item);
-        events.push(Event::Harness(HarnessEvent {
-            at: Nanos::from_millis(15_900),
-            kind: HarnessKind::NotDrained,
-            text: "1 owed".to_owned(),
-        }));
+        not_drained(events);
+    }),
+    ("stuck", |events| {
+        let item = events.iter().rev().find_map(send_ok).unwrap();
+        unanswered(events, item);
+        unshow(events, item);
+        not_drained(events);
     }),
     ("node-exit", |events| {
         for event in events {
@@ -406,12 +469,33 @@ const DOUBTS: &[Spoil] = &[
         unshow(events, item);
         close_streams(events);
     }),
+    ("unseen", |events| {
+        let item = acked(events, 30);
+        unanswered(events, item);
+        unshow(events, item);
+        close_streams(events);
+    }),
     ("lost-acked", |events| {
         for event in events {
             if let Event::Read(read) = event {
                 read.complete = false;
             }
         }
+    }),
+    // The drain's time was up, and the nodes say themselves that they still owe.
+    ("lost-acked", |events| {
+        let last: Vec<u64> = events.iter().rev().filter_map(send_ok).take(5).collect();
+        for item in last {
+            unshow(events, item);
+        }
+        backlog(events, 5);
+    }),
+    ("stuck", |events| {
+        let lost = SessionChange::Lost {
+            reason: "reset".to_owned(),
+        };
+        push_session(events, Nanos::from_millis(12_900), lost);
+        not_drained(events);
     }),
     ("phantom", |events| {
         events.iter_mut().filter_map(shown_mut).next().unwrap().item = Some(77_777_777);
@@ -593,6 +677,65 @@ fn under_a_key_a_later_write_replaces_an_earlier_one() {
     };
     assert_eq!(put(1).verdict, Verdict::Pass, "the last write is what is left");
     assert_eq!(put(0).verdict, Verdict::Fail, "the first write can not be what is left");
+}
+
+/// A load of which nothing succeeds once the service could have been disturbed.
+fn never_again(keep: fn(Phase) -> bool) -> Finding {
+    let script = Script {
+        outages: Vec::new(),
+        ..script()
+    };
+    let mut events = script.events();
+    for op in events.iter_mut().filter_map(op_mut) {
+        if op.class == Class::Send {
+            op.outcome = Outcome::Failed;
+        }
+    }
+    events.retain(|e| !matches!(e, Event::Phase(p) if !keep(p.phase)));
+    findings(&script, events)["stuck"].clone()
+}
+
+#[test]
+fn nobody_is_stuck_who_was_never_steady_or_was_not_asked_to_the_end() {
+    assert_eq!(never_again(|_| true).verdict, Verdict::Fail);
+    let never_steady = never_again(|phase| matches!(phase, Phase::Prepare | Phase::WarmUp | Phase::TearDown));
+    assert_eq!(never_steady.verdict, Verdict::NotJudged, "{never_steady:?}");
+    let interrupted = never_again(|phase| phase <= Phase::Settle || phase == Phase::TearDown);
+    assert_eq!(interrupted.verdict, Verdict::NotJudged, "{interrupted:?}");
+    assert!(interrupted.reason.is_some_and(|reason| reason.contains("ended before")));
+}
+
+#[test]
+fn a_drain_that_did_not_end_though_every_device_is_current_was_another_systems() {
+    let script = script();
+    let mut events = script.events();
+    let ends: Vec<Event> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Session(s) if matches!(s.change, SessionChange::Current { .. }) => {
+                let mut told = s.clone();
+                told.at = Nanos::from_millis(15_000);
+                told.change = SessionChange::Current {
+                    sequence: 1_000_000,
+                    incarnation: 1,
+                };
+                Some(Event::Session(told))
+            }
+            _ => None,
+        })
+        .collect();
+    events.extend(ends);
+    not_drained(&mut events);
+    assert_eq!(findings(&script, events.clone())["stuck"].verdict, Verdict::Unknown);
+    let other = Event::Process(ProcessEvent {
+        at: Nanos(0),
+        system: "other".to_owned(),
+        node: "n1".to_owned(),
+        pid: 8,
+        change: ProcessChange::Started,
+    });
+    events.push(other);
+    assert_eq!(findings(&script, events)["stuck"].verdict, Verdict::Pass);
 }
 
 /// Anything at all may stand in a history that is read from a file.

@@ -1,4 +1,4 @@
-//! Unseen: acknowledged, and not shown when the run ended. Not yet lost, so never a failure by itself; but a run that
+//! Unseen: acknowledged, or seen by somebody, and not shown when the run ended. Not yet lost, so never a failure by itself; but a run that
 //! ends with something owed has not shown that it is kept.
 
 use super::{Promise, Tally, words};
@@ -12,7 +12,7 @@ impl Promise for Unseen {
     }
 
     fn about(&self) -> &'static str {
-        "everything acknowledged has been shown when the run ends"
+        "everything acknowledged, or seen by somebody, has been shown when the run ends"
     }
 
     fn judge(&self, _: &History, system: &SystemView, tally: &mut Tally) {

@@ -15,7 +15,10 @@ pub(super) fn message(item: &Item) -> String {
     let acked = match (item.acked, &item.acked_by) {
         (Some(time), Some(node)) => format!("acknowledged {} by {node}", at(time)),
         (Some(time), None) => format!("acknowledged {}", at(time)),
-        (None, _) => "never acknowledged".to_owned(),
+        (None, _) => match item.seen {
+            Some(time) => format!("never acknowledged, first seen {}", at(time)),
+            None => "never acknowledged".to_owned(),
+        },
     };
     format!(
         "message {} (user {} in {}, sent {}, {acked})",

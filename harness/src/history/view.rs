@@ -96,7 +96,7 @@ pub struct Logical {
 /// What may be demanded of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It was acknowledged: it must be there.
+    /// It was acknowledged, or somebody saw it: it must be there.
     Must,
     /// It may have happened.
     May,
@@ -131,8 +131,12 @@ pub struct Item {
     pub acked: Option<Nanos>,
     /// The node that acknowledged it first.
     pub acked_by: Option<String>,
-    /// Every position an answer named, with when and whether it was a repeated answer.
+    /// Every position an answer named, with when.
     pub positions: Vec<(u64, Nanos)>,
+    /// When anybody first saw it: shown on a device, or found by a read.
+    pub seen: Option<Nanos>,
+    /// Its position in its log: as the last complete read has it, else as an answer or a showing named it.
+    pub position: Option<u64>,
     /// What may be demanded.
     pub fate: Fate,
     /// How many attempts.
@@ -308,6 +312,7 @@ impl SystemView {
         self.processes.sort_by_key(|e| e.at);
         self.reads.sort_by_key(|e| (e.began, e.ended));
         self.index_operations();
+        self.index_sightings();
         self.index_devices();
         self.index_deliveries();
     }
@@ -340,6 +345,49 @@ impl SystemView {
         self.item_conflicts = conflicts.into_iter().collect();
         self.operations = operations.into_values().collect();
         self.operations.sort_by_key(|o| (o.intended, o.id));
+    }
+
+    /// What may have happened did happen once any observer saw it. What surely failed stays so: seeing it is a breach of
+    /// its own. Where it stands is taken from the final read, which is the authority.
+    fn index_sightings(&mut self) {
+        let mut seen: BTreeMap<u64, (Nanos, u64)> = BTreeMap::new();
+        let shown = self
+            .shown
+            .iter()
+            .filter_map(|s| Some((s.item?, &s.log, s.at, s.position)));
+        let read = self
+            .reads
+            .iter()
+            .flat_map(|r| r.items.iter().map(move |i| (i.item, &r.log, r.ended, i.position)))
+            .filter_map(|(item, log, at, position)| Some((item?, log, at, position)));
+        for (item, log, at, position) in shown.chain(read) {
+            // Found in a log that is not its own it is misplaced, and has not been seen where it belongs.
+            if self.items.get(&item).is_some_and(|known| known.log == *log) {
+                let first = seen.entry(item).or_insert((at, position));
+                *first = (*first).min((at, position));
+            }
+        }
+        let mut places: BTreeMap<u64, u64> = BTreeMap::new();
+        for (log, read) in self.final_reads() {
+            for found in &read.items {
+                if let Some(item) = found
+                    .item
+                    .filter(|i| self.items.get(i).is_some_and(|known| known.log == log))
+                {
+                    places.entry(item).or_insert(found.position);
+                }
+            }
+        }
+        for item in self.items.values_mut() {
+            let sighting = seen.get(&item.item).copied();
+            item.seen = sighting.map(|(at, _)| at);
+            if item.seen.is_some() && item.fate == Fate::May {
+                item.fate = Fate::Must;
+            }
+            let answered = item.positions.first().map(|(position, _)| *position);
+            let read = places.get(&item.item).copied();
+            item.position = read.or(answered).or(sighting.map(|(_, position)| position));
+        }
     }
 
     fn index_devices(&mut self) {
@@ -465,6 +513,13 @@ impl Logical {
 }
 
 impl Item {
+    /// When it was first certain that it must be there: its acknowledgement, else its first sighting, else the end of
+    /// its last attempt.
+    #[must_use]
+    pub fn certain(&self) -> Nanos {
+        self.acked.or(self.seen).unwrap_or(self.over)
+    }
+
     fn new(attempt: &Operation) -> Option<Self> {
         let Subject::Item {
             item,
@@ -492,6 +547,8 @@ impl Item {
             acked: None,
             acked_by: None,
             positions: Vec::new(),
+            seen: None,
+            position: None,
             fate: Fate::Not,
             attempts: 0,
             retried_after_unknown: false,
