@@ -1,13 +1,14 @@
 //! Consensus: at most one leader in a term, a committed index never goes back, and replicas with the same applied index
 //! hold the same state. (Ongaro and Ousterhout, In Search of an Understandable Consensus Algorithm, 2014: election
-//! safety, leader completeness, state machine safety.) Drawn from what the nodes say of themselves.
+//! safety, leader completeness, state machine safety.) Drawn from what the nodes say of themselves. A replica that after
+//! the load told its state at no index at which the others told theirs was compared with nothing: that is not agreement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Promise, Tally, words};
 use crate::{
     base::Nanos,
-    history::{GroupStatus, History, Observed, ProcessChange, SystemView},
+    history::{GroupStatus, History, Observed, Phase, ProcessChange, SystemView},
 };
 
 pub(super) struct Consensus;
@@ -27,6 +28,7 @@ impl Promise for Consensus {
         commit_stays(system, tally);
         nothing_gone_at_the_end(history, system, tally);
         replicas_agree(system, tally);
+        all_were_compared(history, system, tally);
     }
 }
 
@@ -154,5 +156,69 @@ fn replicas_agree(system: &SystemView, tally: &mut Tally) {
                 )
             });
         }
+    }
+}
+
+/// Digests told after the load: for each index, the nodes that told one.
+type Told<'a> = BTreeMap<u64, BTreeSet<&'a str>>;
+
+/// Of each group, every node that ever said that it holds it told its digest at one common index after the load.
+fn all_were_compared(history: &History, system: &SystemView, tally: &mut Tally) {
+    let Some(load_end) = history.phases.start(Phase::Drain) else {
+        return;
+    };
+    let tear_down = history.tear_down();
+    let mut holders: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut told: BTreeMap<&str, Told> = BTreeMap::new();
+    for (observed, group) in words_of_groups(system).filter(|(o, _)| o.at < tear_down) {
+        holders.entry(&group.group).or_default().insert(&observed.node);
+        if group.digest != 0 && observed.at >= load_end {
+            let at_index = told.entry(&group.group).or_default().entry(group.applied).or_default();
+            at_index.insert(&observed.node);
+        }
+    }
+    // A system that has no digests to tell is judged by the rest alone.
+    if told.is_empty() && system.kind != "messaging" {
+        return;
+    }
+    let spoke: BTreeSet<&str> = holders.values().flatten().copied().collect();
+    let known = system.observed.iter().map(|o| o.node.as_str());
+    if let Some(mute) = known.into_iter().find(|node| !spoke.contains(node)) {
+        tally.unsure(|| format!("{mute} never said which groups it holds: its replicas were compared with none"));
+    }
+    for (group, holders) in holders {
+        let told = told.remove(group).unwrap_or_default();
+        if told.values().any(|nodes| nodes.is_superset(&holders)) {
+            tally.oblige(1);
+        } else {
+            tally.unsure(|| {
+                let nodes: Vec<String> = holders.iter().map(|node| place(history, system, node, &told)).collect();
+                format!(
+                    "the replicas of {group} told no digest at one common index after the load: {}",
+                    nodes.join(", ")
+                )
+            });
+        }
+    }
+}
+
+/// Where a replica was, or why it told nothing.
+fn place(history: &History, system: &SystemView, node: &str, told: &Told) -> String {
+    let last = told.iter().rev().find(|(_, nodes)| nodes.contains(node));
+    if let Some((index, _)) = last {
+        return format!("{node} was at {index}");
+    }
+    let tear_down = history.tear_down();
+    let mut lives = system.processes.iter().rev();
+    let life = lives.find(|process| process.node == node && process.at < tear_down);
+    if let Some(ProcessChange::Ended { how, asked_for: true }) = life.map(|process| &process.change) {
+        return format!("{node} was ended on purpose ({how}) and not started again");
+    }
+    let hit = history
+        .faults_of(&system.name)
+        .find(|fault| fault.effective.is_some() && fault.ended().is_none() && fault.targets.iter().any(|t| t == node));
+    match hit {
+        Some(fault) => format!("{node} told none under fault {}, which had not ended", fault.id),
+        None => format!("{node} told none"),
     }
 }

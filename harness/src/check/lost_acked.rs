@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Promise, Tally, words};
-use crate::history::{Fate, History, Item, ReadBack, SystemView};
+use crate::history::{Fate, History, Item, NodeStatus, ReadBack, SystemView};
 
 pub(super) struct LostAcked;
 
@@ -137,13 +137,20 @@ fn on_the_devices(history: &History, system: &SystemView, tally: &mut Tally) {
     }
 }
 
-/// Whether every node's last word before the end, after the drain began, is that it owes nothing.
+/// Whether every node's last word before the end, after the drain began, is that it owes nothing. A group that nobody
+/// leads has nobody who counts for it.
 fn owes_nothing(history: &History, system: &SystemView) -> bool {
     let (load_end, tear_down) = (history.load_end(), history.tear_down());
-    let mut last: BTreeMap<&str, Option<u64>> = BTreeMap::new();
+    let mut last: BTreeMap<&str, Option<&NodeStatus>> = BTreeMap::new();
     for observed in system.observed.iter().filter(|o| o.at < tear_down) {
         let told = observed.status.as_ref().filter(|_| observed.at > load_end);
-        last.insert(&observed.node, told.map(|s| s.backlog));
+        last.insert(&observed.node, told);
     }
-    !last.is_empty() && last.values().all(|backlog| *backlog == Some(0))
+    let mut led: BTreeMap<&str, bool> = BTreeMap::new();
+    for group in last.values().flatten().flat_map(|status| &status.groups) {
+        *led.entry(&group.group).or_default() |= group.leader;
+    }
+    !last.is_empty()
+        && last.values().all(|told| told.is_some_and(|status| status.backlog == 0))
+        && led.values().all(|led| *led)
 }

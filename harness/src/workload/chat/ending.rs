@@ -28,8 +28,8 @@ const READ_WITHIN: Duration = Duration::from_secs(15);
 const CALL_WITHIN: Duration = Duration::from_secs(3);
 /// Conversations read at one time.
 const READS_AT_ONCE: usize = 8;
-/// How long replicas may take to agree once nothing is sent.
-const QUIET_WITHIN: Duration = Duration::from_secs(5);
+/// How long replicas may take to reach one common index once nothing is sent.
+const QUIET_WITHIN: Duration = Duration::from_secs(10);
 const QUIET_POLL: Duration = Duration::from_millis(100);
 
 const AGAIN: RetrySpec = RetrySpec {

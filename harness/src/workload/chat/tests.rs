@@ -8,7 +8,9 @@ use tokio::sync::{broadcast, mpsc};
 use super::*;
 use crate::{
     base::Nanos,
-    history::{Event, FORMAT, Header, NodeStatus, Operation, Outcome, ReadItem, SessionChange, Shown, Subject},
+    history::{
+        Event, FORMAT, GroupStatus, Header, NodeStatus, Operation, Outcome, ReadItem, SessionChange, Shown, Subject,
+    },
     workload::{
         ProbeSpec, RetrySpec, ScheduleSpec,
         client::{Account, Answered, CallFailure, DeviceStream, Opened, Outgoing, Page, Placed, Resume, StreamEvent},
@@ -41,6 +43,8 @@ struct Behaviour {
     /// Takes this long for an answer, in milliseconds.
     slow_ms: u64,
     log_ins_per_s: Option<f64>,
+    /// The second replica is at the first one's index so many milliseconds after it was first asked for its digest.
+    replica_behind_ms: Option<u64>,
 }
 
 #[derive(Default)]
@@ -52,6 +56,7 @@ struct State {
     fenced: Vec<u64>,
     sends: u64,
     log_ins: Vec<Nanos>,
+    digests_asked: Option<Nanos>,
 }
 
 #[derive(Default)]
@@ -240,7 +245,23 @@ impl ChatClient for Client {
     }
 
     async fn digests(&self) -> Vec<(String, Option<NodeStatus>)> {
-        vec![("n1".to_owned(), Some(NodeStatus::default()))]
+        let now = self.0.clock.now();
+        let asked = *lock(&self.0.state).digests_asked.get_or_insert(now);
+        let behind = Duration::from_millis(self.0.behaviour.replica_behind_ms.unwrap_or(0));
+        let at = |applied| {
+            let group = GroupStatus {
+                group: "shard:0".to_owned(),
+                applied,
+                digest: applied * 31,
+                ..GroupStatus::default()
+            };
+            Some(NodeStatus {
+                groups: vec![group],
+                ..NodeStatus::default()
+            })
+        };
+        let second = if now.since(asked) < behind { 90 } else { 100 };
+        vec![("n1".to_owned(), at(100)), ("n2".to_owned(), at(second))]
     }
 }
 
@@ -584,6 +605,28 @@ async fn what_is_never_delivered_stays_owed() {
     let owed = workload.owed();
     assert!((6..=13).contains(&owed), "{owed}");
     assert_eq!(workload.progress().classes[&Class::Deliver].failed, owed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_are_asked_until_they_are_at_one_index_but_not_for_ever() {
+    for (behind_ms, second) in [(7000, 100), (3_600_000, 90)] {
+        let behaviour = Behaviour {
+            replica_behind_ms: Some(behind_ms),
+            ..Behaviour::default()
+        };
+        let (mut workload, recorder, service) = stage(behaviour, load());
+        let began = service.clock.now();
+        assert!(run(&mut workload, &service).await);
+        assert!(service.clock.now().since(began) < Duration::from_secs(30), "bounded");
+        let events = recorder.recorded().events.into_iter();
+        let told: Vec<_> = events
+            .filter_map(|event| match event {
+                Event::Observed(observed) => Some((observed.node, observed.status?.groups[0].applied)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [("n1".to_owned(), 100), ("n2".to_owned(), second)]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
