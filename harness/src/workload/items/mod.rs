@@ -1,6 +1,8 @@
 //! The load on a system that takes items under keys, or just answers requests, and tells nobody of them by itself.
 
 mod sender;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

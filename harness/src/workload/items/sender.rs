@@ -89,11 +89,13 @@ pub(super) fn start(shared: &Arc<Shared>, executor: &Executor) -> Result<Release
         senders.push(Sender {
             load: number,
             turn: 0,
+            before: sessions(&shared.loads[..number]),
             probe: None,
             policy: policies[number].clone(),
         });
     }
     if let Some((load, per_s)) = probing(&shared.loads) {
+        let clients = sessions(&shared.loads);
         let gap = Duration::from_secs_f64(1.0 / per_s.clamp(1e-3, 1e6));
         let parts = u32::try_from(shared.probes.len()).unwrap_or(u32::MAX).max(1);
         for (turn, (part, log)) in (0u32..).zip(&shared.probes) {
@@ -108,7 +110,8 @@ pub(super) fn start(shared: &Arc<Shared>, executor: &Executor) -> Result<Release
             senders.push(Sender {
                 load,
                 turn: 0,
-                probe: Some((u64::from(turn) + 1, part.clone(), log.clone())),
+                before: 0,
+                probe: Some((clients + u64::from(turn) + 1, part.clone(), log.clone())),
                 policy: Policy {
                     budget: None,
                     ..policies[load].clone()
@@ -157,11 +160,26 @@ fn policy(load: &LoadSpec, now: Nanos) -> Policy {
     }
 }
 
+/// The sessions of these loads together. Requests are spread over as many as their load says; puts have none of their
+/// own, and those of all loads are numbered through from 1.
+fn sessions(loads: &[LoadSpec]) -> u64 {
+    loads.iter().map(sessions_of).sum()
+}
+
+fn sessions_of(load: &LoadSpec) -> u64 {
+    match load.class {
+        Class::Request => u64::from(load.users.max(1)),
+        _ => 0,
+    }
+}
+
 /// Draws one operation after another for one schedule.
 struct Sender {
     load: usize,
     turn: u64,
-    /// The probe's number, part and log.
+    /// The sessions of the loads before this one.
+    before: u64,
+    /// The probe's session, part and log.
     probe: Option<(u64, String, String)>,
     policy: Policy,
 }
@@ -175,7 +193,13 @@ impl Sender {
         let key = turn % u64::from(load.users.max(1));
         let (session, log) = match &self.probe {
             Some((number, _, log)) => (*number, log.clone()),
-            None => (0, log(self.load, u32::try_from(key).unwrap_or(0))),
+            None => {
+                let session = match sessions_of(load) {
+                    0 => 0,
+                    sessions => self.before + turn % sessions + 1,
+                };
+                (session, log(self.load, u32::try_from(key).unwrap_or(0)))
+            }
         };
         let mut intent = Intent {
             id,
