@@ -1,7 +1,7 @@
 //! Bad resume: after reconnecting from its cursor, a device loses or is sent again what the cursor had covered.
 
 use super::{Promise, Tally, words};
-use crate::history::{DeviceEvent, History, SessionChange, SystemView};
+use crate::history::{DeviceEvent, History, LOST_TO_A_GAP, SessionChange, SystemView};
 
 pub(super) struct BadResume;
 
@@ -21,9 +21,22 @@ impl Promise for BadResume {
             let mut incarnation = None;
             for (at, event) in &known.timeline {
                 match event {
-                    DeviceEvent::Session(index) => match system.sessions[*index].change {
-                        SessionChange::Connected { after, connection } if connection > 1 => asked = Some(after),
+                    DeviceEvent::Session(index) => match &system.sessions[*index].change {
+                        SessionChange::Connected { after, connection } if *connection > 1 => asked = Some(*after),
                         SessionChange::Current { .. } => {}
+                        // What came first was not shown, since it was not the next.
+                        SessionChange::Lost { reason } if reason == LOST_TO_A_GAP => {
+                            if let Some(after) = asked.take() {
+                                tally.oblige(1);
+                                tally.broken(*at, || {
+                                    format!(
+                                        "{} resumed after {after} and was sent a later sequence than the next first at {}: the resume lost what came between",
+                                        words::device(*user, *device),
+                                        words::at(*at)
+                                    )
+                                });
+                            }
+                        }
                         _ => asked = None,
                     },
                     DeviceEvent::Shown(index) => {

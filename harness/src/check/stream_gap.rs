@@ -1,8 +1,9 @@
 //! Stream gap: a device's stream skips a position and goes on. (The difference protocols of Telegram and Discord: apply
-//! when local + 1, ignore when smaller, a gap when larger.)
+//! when local + 1, ignore when smaller, a gap when larger.) A device that is sent a later sequence shows nothing, gives
+//! the stream up and asks again from its cursor: that is how it mends a gap, and how a gap is seen.
 
 use super::{Promise, Tally, words};
-use crate::history::{DeviceEvent, History, SessionChange, SystemView};
+use crate::history::{DeviceEvent, History, LOST_TO_A_GAP, SessionChange, SystemView};
 
 pub(super) struct StreamGap;
 
@@ -22,12 +23,22 @@ impl Promise for StreamGap {
             let mut incarnation = None;
             for (at, event) in &known.timeline {
                 match event {
-                    DeviceEvent::Session(index) => {
+                    DeviceEvent::Session(index) => match &system.sessions[*index].change {
                         // The first connection says where the stream begins for this device.
-                        if let SessionChange::Connected { after, .. } = system.sessions[*index].change {
-                            last = last.or(Some(after));
+                        SessionChange::Connected { after, .. } => last = last.or(Some(*after)),
+                        SessionChange::Lost { reason } if reason == LOST_TO_A_GAP => {
+                            tally.oblige(1);
+                            tally.broken(*at, || {
+                                format!(
+                                    "{} was sent something else than the next after {} and gave its stream up at {}",
+                                    words::device(*user, *device),
+                                    last.unwrap_or(0),
+                                    words::at(*at)
+                                )
+                            });
                         }
-                    }
+                        _ => {}
+                    },
                     DeviceEvent::Shown(index) => {
                         let shown = &system.shown[*index];
                         if incarnation.is_some_and(|known| known != shown.incarnation) {

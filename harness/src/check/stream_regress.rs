@@ -1,5 +1,6 @@
 //! Stream regress: a device's stream goes back, or has another message at a position that it had before. A new
-//! incarnation is a new stream. (Reading one's own past: Terry et al., 1994, monotonic reads.)
+//! incarnation is a new stream. (Reading one's own past: Terry et al., 1994, monotonic reads.) A new connection may begin
+//! with what the device had, which it drops; within one connection nothing comes twice, dropped or not.
 
 use std::collections::BTreeMap;
 
@@ -22,12 +23,29 @@ impl Promise for StreamRegress {
         for ((user, device), known) in &system.devices {
             let mut last: BTreeMap<u64, u64> = BTreeMap::new();
             let mut held: BTreeMap<(u64, u64), Option<u64>> = BTreeMap::new();
+            // What the connection brought last: its number, the incarnation, the sequence.
+            let mut wire: Option<(u32, u64, u64)> = None;
             for (at, event) in &known.timeline {
                 let DeviceEvent::Shown(index) = event else { continue };
                 let shown = &system.shown[*index];
                 tally.oblige(1);
                 let last = last.entry(shown.incarnation).or_default();
-                if !shown.repeated_on_wire && shown.sequence <= *last {
+                let before = wire
+                    .filter(|(connection, incarnation, _)| {
+                        (*connection, *incarnation) == (shown.connection, shown.incarnation)
+                    })
+                    .map(|(_, _, sequence)| sequence);
+                wire = Some((shown.connection, shown.incarnation, shown.sequence));
+                if let Some(before) = before.filter(|before| shown.sequence <= *before) {
+                    tally.broken(*at, || {
+                        format!(
+                            "{} was sent sequence {} at {} after {before} on the same connection",
+                            words::device(*user, *device),
+                            shown.sequence,
+                            words::at(*at)
+                        )
+                    });
+                } else if !shown.repeated_on_wire && shown.sequence <= *last {
                     tally.broken(*at, || {
                         format!(
                             "{} was shown sequence {} at {} after {last}",

@@ -11,8 +11,8 @@ use super::{ALL, Finding, Verdict, judge};
 use crate::{
     base::Nanos,
     history::{
-        Class, Event, FaultChange, HarnessEvent, HarnessKind, History, Operation, Outcome, Phase, ProcessChange,
-        ProcessEvent, SessionChange, Shown, Subject,
+        Class, Event, FaultChange, HarnessEvent, HarnessKind, History, LOST_TO_A_GAP, Operation, Outcome, Phase,
+        ProcessChange, ProcessEvent, SessionChange, Shown, Subject,
         synth::{Effect, Script, Scripted},
     },
 };
@@ -316,6 +316,21 @@ const SPOILS: &[Spoil] = &[
         let shown = events.iter_mut().filter_map(shown_mut).nth(60).unwrap();
         shown.sequence = 1;
     }),
+    // Within one connection it comes twice, and the device drops it.
+    ("stream-regress", |events| {
+        let last = last_shown(events, 2, 1);
+        events.push(Event::Shown(Shown {
+            at: last.at.plus(Duration::from_millis(1)),
+            sequence: last.sequence - 3,
+            repeated_on_wire: true,
+            ..last
+        }));
+    }),
+    // The device saw the gap, showed nothing and asked again: what was missing came then.
+    ("stream-gap", |events| {
+        let last = last_shown(events, 2, 1);
+        gave_up(events, last.at.plus(Duration::from_millis(1)), LOST_TO_A_GAP);
+    }),
     ("stream-gap", |events| {
         let (user, device) = (2, 1);
         let mine = events
@@ -326,15 +341,21 @@ const SPOILS: &[Spoil] = &[
             shown.sequence += 1;
         }
     }),
+    // What the resumed stream begins with is not the next, so nothing of it is shown.
     ("bad-resume", |events| {
         let last = last_shown(events, 2, 1);
-        push_session(
-            events,
-            last.at,
-            SessionChange::Lost {
-                reason: "reset".to_owned(),
-            },
-        );
+        let after = |ms| last.at.plus(Duration::from_millis(ms));
+        gave_up(events, after(1), "reset");
+        let connected = SessionChange::Connected {
+            connection: 2,
+            after: last.sequence,
+        };
+        push_session(events, after(2), connected);
+        gave_up(events, after(3), LOST_TO_A_GAP);
+    }),
+    ("bad-resume", |events| {
+        let last = last_shown(events, 2, 1);
+        gave_up(events, last.at, "reset");
         push_session(
             events,
             last.at.plus(Duration::from_millis(2)),
@@ -369,10 +390,7 @@ const SPOILS: &[Spoil] = &[
     ("false-current", |events| {
         let last = last_shown(events, 2, 1);
         events.retain(|e| !matches!(e, Event::Shown(s) if s.item == last.item && s.device == 1));
-        let lost = SessionChange::Lost {
-            reason: "reset".to_owned(),
-        };
-        push_session(events, last.at.plus(Duration::from_millis(40)), lost);
+        gave_up(events, last.at.plus(Duration::from_millis(40)), "reset");
         push_session(
             events,
             last.at.plus(Duration::from_millis(50)),
@@ -396,6 +414,16 @@ const SPOILS: &[Spoil] = &[
                 *phone = "+1".to_owned();
             }
         }
+    }),
+    // Asked again after the load, the number gets another account.
+    ("account", |events| {
+        let (user, _) = asked_again(events).nth(2).unwrap();
+        *user = Some(77);
+    }),
+    // It gets the same one, but as a new one.
+    ("account", |events| {
+        let (_, created) = asked_again(events).nth(2).unwrap();
+        *created = Some(true);
     }),
     ("account", |events| {
         for op in events.iter_mut().filter_map(op_mut) {
@@ -490,11 +518,14 @@ const DOUBTS: &[Spoil] = &[
         }
         backlog(events, 5);
     }),
+    // Nobody was asked again.
+    ("account", |events| {
+        events.retain(
+            |e| !matches!(e, Event::Op(op) if op.class == Class::SignUp && op.sent > Nanos::from_millis(13_000)),
+        );
+    }),
     ("stuck", |events| {
-        let lost = SessionChange::Lost {
-            reason: "reset".to_owned(),
-        };
-        push_session(events, Nanos::from_millis(12_900), lost);
+        gave_up(events, Nanos::from_millis(12_900), "reset");
         not_drained(events);
     }),
     ("phantom", |events| {
@@ -572,6 +603,24 @@ fn last_shown(events: &mut [Event], user: u64, device: u32) -> Shown {
         .last()
         .unwrap()
         .clone()
+}
+
+/// The answers to the sign-ups after the load: the account, and whether it was made then.
+fn asked_again(events: &mut [Event]) -> impl Iterator<Item = (&mut Option<u64>, &mut Option<bool>)> {
+    let late = events
+        .iter_mut()
+        .filter_map(op_mut)
+        .filter(|op| op.sent > Nanos::from_millis(13_000));
+    late.filter_map(|op| match &mut op.subject {
+        Subject::Account { user, created, .. } => Some((user, created)),
+        _ => None,
+    })
+}
+
+/// Device 1 of user 2 loses its stream.
+fn gave_up(events: &mut Vec<Event>, at: Nanos, reason: &str) {
+    let reason = reason.to_owned();
+    push_session(events, at, SessionChange::Lost { reason });
 }
 
 fn push_session(events: &mut Vec<Event>, at: Nanos, change: SessionChange) {
@@ -799,6 +848,40 @@ fn a_drain_that_did_not_end_though_every_device_is_current_was_another_systems()
     });
     events.push(other);
     assert_eq!(findings(&script, events)["stuck"].verdict, Verdict::Pass);
+}
+
+#[test]
+fn a_resumed_stream_may_begin_with_what_the_device_had_but_not_a_running_one() {
+    let script = script();
+    let good = script.events();
+    let repeat = |connection: u32| {
+        let mut events = good.clone();
+        let last = last_shown(&mut events, 2, 1);
+        for (n, sequence) in (1..).zip([last.sequence - 1, last.sequence]) {
+            events.push(Event::Shown(Shown {
+                at: last.at.plus(Duration::from_millis(n)),
+                connection,
+                sequence,
+                item: None,
+                repeated_on_wire: true,
+                ..last.clone()
+            }));
+        }
+        // What it carries is not looked at here.
+        for event in &mut events {
+            if let Event::Shown(shown) = event
+                && shown.repeated_on_wire
+            {
+                shown.item = good.iter().find_map(|e| match e {
+                    Event::Shown(s) if (s.user, s.device, s.sequence) == (2, 1, shown.sequence) => s.item,
+                    _ => None,
+                });
+            }
+        }
+        findings(&script, events)["stream-regress"].verdict
+    };
+    assert_eq!(repeat(2), Verdict::Pass);
+    assert_eq!(repeat(1), Verdict::Fail);
 }
 
 /// Anything at all may stand in a history that is read from a file.

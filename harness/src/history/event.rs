@@ -275,6 +275,10 @@ pub struct SessionEvent {
     pub change: SessionChange,
 }
 
+/// The reason of [`SessionChange::Lost`] when the device itself gave the stream up: it was sent a sequence that is not the
+/// next, and asks for what is missing.
+pub const LOST_TO_A_GAP: &str = "gap";
+
 /// How a session changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]

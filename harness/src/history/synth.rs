@@ -200,6 +200,17 @@ impl Script {
                     created: Some(true),
                 },
             )));
+            events.push(Event::Op(operation(
+                3_000_000 + user,
+                Class::SignUp,
+                user * 10,
+                after(3300 + user),
+                Subject::Account {
+                    phone: format!("+{user:05}"),
+                    user: Some(user),
+                    created: Some(false),
+                },
+            )));
             for device in 0..self.devices {
                 let session = user * 10 + u64::from(device);
                 let at = Nanos::from_millis(100 + user);

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::client::StreamEvent;
-use crate::base::Nanos;
+use crate::{base::Nanos, history::LOST_TO_A_GAP};
 
 /// The server beats about once a second: after this long without a word the connection counts as dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(4);
@@ -126,7 +126,7 @@ impl Device {
             };
             self.gap = Some((self.cursor, tries));
             if tries < GAP_TRIES {
-                return Reaction::Reconnect("gap");
+                return Reaction::Reconnect(LOST_TO_A_GAP);
             }
         }
         self.gap = None;

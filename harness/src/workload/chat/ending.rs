@@ -8,13 +8,18 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::{Chat, Mode, world::World};
+use super::{
+    Chat, Mode,
+    prepare::{SIGN_UPS_AT_ONCE, sign_one_up},
+    world::World,
+};
 use crate::{
     base::Nanos,
     history::{Event, NodeStatus, Observed, ReadBack, SessionChange, SessionEvent},
     workload::{
         ReadBackSummary, RetrySpec, WorkloadError,
         client::{Answered, CallFailure},
+        engine::Policy,
         retry::back_off,
     },
 };
@@ -28,6 +33,10 @@ const READ_WITHIN: Duration = Duration::from_secs(15);
 const CALL_WITHIN: Duration = Duration::from_secs(3);
 /// Conversations read at one time.
 const READS_AT_ONCE: usize = 8;
+/// How long all accounts may take to answer for themselves.
+const ACCOUNTS_WITHIN: Duration = Duration::from_secs(15);
+/// Wait between two rounds of asking those that did not answer.
+const ACCOUNTS_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// How long replicas may take to reach one common index once nothing is sent.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
 const QUIET_POLL: Duration = Duration::from_millis(100);
@@ -136,7 +145,7 @@ pub(super) async fn fence(chat: Arc<Chat>) -> Result<(), WorkloadError> {
     Ok(())
 }
 
-/// Reads every conversation to its end, then asks every replica for its digest.
+/// Reads every conversation to its end, signs everybody up again, then asks every replica for its digest.
 pub(super) async fn read_back(chat: Arc<Chat>) -> ReadBackSummary {
     let mut summary = ReadBackSummary::default();
     let mut waiting = chat.world.conversations.keys().copied().collect::<Vec<_>>().into_iter();
@@ -162,8 +171,49 @@ pub(super) async fn read_back(chat: Arc<Chat>) -> ReadBackSummary {
         }
         chat.plan.engine.recorder.record(Event::Read(read));
     }
+    ask_for_accounts(&chat).await;
     digests(&chat).await;
     summary
+}
+
+/// Signs every phone number up again: one that has an account keeps it. Rounds go on until all have answered or the time
+/// is up; each attempt is recorded.
+async fn ask_for_accounts(chat: &Arc<Chat>) {
+    let clock = chat.plan.engine.clock;
+    let deadline = clock.now().plus(ACCOUNTS_WITHIN);
+    let once = Policy {
+        retry: RetrySpec { attempts: 1, ..AGAIN },
+        within: CALL_WITHIN,
+        budget: None,
+    };
+    let mut waiting: Vec<usize> = (0..chat.world.people.len()).collect();
+    loop {
+        let mut round = std::mem::take(&mut waiting).into_iter();
+        let mut tasks = JoinSet::new();
+        loop {
+            while tasks.len() < SIGN_UPS_AT_ONCE
+                && clock.now() < deadline
+                && let Some(person) = round.next()
+            {
+                let (chat, policy) = (Arc::clone(chat), once.clone());
+                tasks.spawn(async move {
+                    let known = &chat.world.people[person];
+                    let answer = sign_one_up(&chat.plan, known.group, known.phone.clone(), &policy).await;
+                    (person, answer)
+                });
+            }
+            match tasks.join_next().await {
+                Some(Ok((person, Err(failure)))) if failure.retryable => waiting.push(person),
+                // An answer, a final refusal, or a panic, which has been reported.
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if waiting.is_empty() || clock.now().plus(ACCOUNTS_AGAIN_AFTER) >= deadline {
+            return;
+        }
+        clock.sleep(ACCOUNTS_AGAIN_AFTER).await;
+    }
 }
 
 async fn read_conversation(chat: &Chat, conversation: u64) -> ReadBack {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Sign-ups under way at one time.
-const SIGN_UPS_AT_ONCE: usize = 32;
+pub(super) const SIGN_UPS_AT_ONCE: usize = 32;
 /// Share of the service's log-in limit that is used.
 const LOG_IN_SHARE: f64 = 0.85;
 /// Log-ins per second where the service has no limit.
@@ -111,7 +111,8 @@ async fn sign_up(plan: &Arc<Plan>, world: &mut World, from: usize) -> Result<(),
         {
             let (plan, phone) = (Arc::clone(plan), world.people[person].phone.clone());
             let group = world.people[person].group;
-            tasks.spawn(async move { (person, sign_one_up(&plan, group, phone).await) });
+            let policy = patient(Duration::from_secs(3));
+            tasks.spawn(async move { (person, sign_one_up(&plan, group, phone, &policy).await) });
         }
         let Some(ended) = tasks.join_next().await else {
             return Ok(());
@@ -124,7 +125,13 @@ async fn sign_up(plan: &Arc<Plan>, world: &mut World, from: usize) -> Result<(),
     }
 }
 
-async fn sign_one_up(plan: &Plan, group: usize, phone: String) -> Result<Account, CallFailure> {
+/// Signs one phone number up. One that has an account keeps it.
+pub(super) async fn sign_one_up(
+    plan: &Plan,
+    group: usize,
+    phone: String,
+    policy: &Policy,
+) -> Result<Account, CallFailure> {
     let engine = &plan.engine;
     let group = &plan.groups[group];
     let intent = Intent {
@@ -141,9 +148,8 @@ async fn sign_one_up(plan: &Plan, group: usize, phone: String) -> Result<Account
             created: None,
         },
     };
-    let policy = patient(Duration::from_secs(3));
     let call = || group.client.sign_up(&phone, policy.within);
-    engine.perform(&intent, &policy, call).await
+    engine.perform(&intent, policy, call).await
 }
 
 /// Finds two accounts for each part of the service, signing more up until each part has its pair.

@@ -43,6 +43,10 @@ struct Behaviour {
     /// Takes this long for an answer, in milliseconds.
     slow_ms: u64,
     log_ins_per_s: Option<f64>,
+    /// Forgets every account from this time on, in milliseconds.
+    forget_accounts: Option<u64>,
+    /// Leaves this sequence of a device's stream out, the first time that it is its turn.
+    skip_sequence: Option<u64>,
     /// The second replica is at the first one's index so many milliseconds after it was first asked for its digest.
     replica_behind_ms: Option<u64>,
 }
@@ -57,6 +61,8 @@ struct State {
     sends: u64,
     log_ins: Vec<Nanos>,
     digests_asked: Option<Nanos>,
+    forgot: bool,
+    skipped: bool,
 }
 
 #[derive(Default)]
@@ -97,7 +103,12 @@ impl ChatClient for Client {
     }
 
     async fn sign_up(&self, phone: &str, _within: Duration) -> Answered<Account> {
+        let forgets = self.0.behaviour.forget_accounts.map(Nanos::from_millis);
         let mut state = lock(&self.0.state);
+        if forgets.is_some_and(|from| self.0.clock.now() >= from) && !std::mem::replace(&mut state.forgot, true) {
+            // Ids go on: what is forgotten is whose they were.
+            state.users = (0..1000).map(|n| (format!("gone {n}"), n)).collect();
+        }
         let next = state.users.len() as u64 + 1;
         let created = !state.users.contains_key(phone);
         let user = *state.users.entry(phone.to_owned()).or_insert(next);
@@ -279,6 +290,10 @@ impl DeviceStream for Stream {
         loop {
             {
                 let mut state = lock(&self.service.state);
+                let turn = Some(self.resume.after + 1) == self.service.behaviour.skip_sequence;
+                if turn && !std::mem::replace(&mut state.skipped, true) {
+                    self.resume.after += 1;
+                }
                 let inbox = state.devices.entry((self.resume.user, self.resume.device)).or_default();
                 let after = usize::try_from(self.resume.after).expect("few");
                 if let Some(item) = inbox.items.get(after) {
@@ -605,6 +620,57 @@ async fn what_is_never_delivered_stays_owed() {
     let owed = workload.owed();
     assert!((6..=13).contains(&owed), "{owed}");
     assert_eq!(workload.progress().classes[&Class::Deliver].failed, owed);
+}
+
+fn losses(recorder: &Recorder) -> Vec<String> {
+    let events = recorder.recorded().events.into_iter();
+    let losses = events.filter_map(|event| match event {
+        Event::Session(session) => match session.change {
+            SessionChange::Lost { reason } => Some(reason),
+            _ => None,
+        },
+        _ => None,
+    });
+    losses.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_gives_a_stream_up_that_skips_and_then_gets_what_was_missing() {
+    let behaviour = Behaviour {
+        skip_sequence: Some(5),
+        ..Behaviour::default()
+    };
+    let (mut workload, recorder, service) = stage(behaviour, load());
+    assert!(run(&mut workload, &service).await, "what was skipped comes after all");
+    assert_eq!(losses(&recorder), [crate::history::LOST_TO_A_GAP]);
+    let (mut workload, recorder, service) = stage(Behaviour::default(), load());
+    assert!(run(&mut workload, &service).await);
+    assert!(losses(&recorder).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_number_is_signed_up_again_after_the_load() {
+    for forget_accounts in [None, Some(6000)] {
+        let behaviour = Behaviour {
+            forget_accounts,
+            ..Behaviour::default()
+        };
+        let (mut workload, recorder, service) = stage(behaviour, load());
+        assert!(run(&mut workload, &service).await);
+        let mut accounts: BTreeMap<String, Vec<Option<u64>>> = BTreeMap::new();
+        for op in ops(&recorder, Class::SignUp) {
+            assert_eq!((op.outcome, op.last), (Outcome::Ok, true));
+            let Subject::Account { phone, user, .. } = op.subject else {
+                panic!("a sign-up is about an account");
+            };
+            accounts.entry(phone).or_default().push(user);
+        }
+        assert!(accounts.len() > 20, "users and probers: {}", accounts.len());
+        for (phone, users) in accounts {
+            assert_eq!(users.len(), 2, "{phone}");
+            assert_eq!(users[0] == users[1], forget_accounts.is_none(), "{phone}: {users:?}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
