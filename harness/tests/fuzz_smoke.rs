@@ -191,6 +191,7 @@ fn events() -> Vec<Event> {
             system: system(),
             log: log(),
             complete: true,
+            after: None,
             items: vec![ReadItem {
                 position: 1,
                 author: 2,

@@ -238,6 +238,7 @@ fn judge(events: &[Event]) {
     let mut devices: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
     let mut shown: BTreeMap<(u64, u32, u64), u32> = BTreeMap::new();
     let mut read = BTreeSet::new();
+    let mut read_in_mid_run = BTreeSet::new();
     let mut digests: BTreeMap<String, BTreeSet<(u64, u64)>> = BTreeMap::new();
     for event in events {
         match event {
@@ -250,6 +251,14 @@ fn judge(events: &[Event]) {
             Event::Shown(at) if !at.repeated_on_wire => {
                 let item = at.item.expect("whole bodies");
                 *shown.entry((at.user, at.device, item)).or_default() += 1;
+            }
+            Event::Read(log) if log.after.is_some() => {
+                let at = || log.items.iter().map(|item| item.position);
+                assert!(
+                    at().zip(log.after.unwrap_or(0) + 1..)
+                        .all(|(position, n)| position == n)
+                );
+                read_in_mid_run.extend(log.items.iter().filter_map(|item| item.item));
             }
             Event::Read(log) => {
                 assert!(log.complete);
@@ -291,6 +300,12 @@ fn judge(events: &[Event]) {
         }
     }
     assert!(shown.values().all(|times| *times == 1), "shown twice");
+    assert!(
+        read_in_mid_run.len() > 20 && read_in_mid_run.is_subset(&read),
+        "what was read while the load ran is there in the end: {} of {}",
+        read_in_mid_run.len(),
+        read.len()
+    );
     let attempted: BTreeSet<u64> = sends.iter().map(|op| op.id).collect();
     assert!(
         read.iter().all(|item| attempted.contains(item)),

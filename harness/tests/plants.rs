@@ -71,6 +71,7 @@ negatives! {
     forgetting_after_a_power_loss_is_caught: "forget-after-power-loss",
     delivering_twice_is_caught: "redeliver",
     reordering_is_caught: "reorder",
+    reading_what_is_no_longer_so_is_caught: "stale",
     a_budget_that_can_not_be_met_is_exceeded: "impossible-budget",
     a_steady_state_that_can_not_be_reached_is_inconclusive: "no-steady-state",
 }

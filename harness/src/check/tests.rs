@@ -12,7 +12,7 @@ use crate::{
     base::Nanos,
     history::{
         Class, Event, FaultChange, HarnessEvent, HarnessKind, History, LOST_TO_A_GAP, Operation, Outcome, Phase,
-        ProcessChange, ProcessEvent, SessionChange, Shown, Subject,
+        ProcessChange, ProcessEvent, ReadBack, SessionChange, Shown, Subject,
         synth::{Effect, Script, Scripted},
     },
 };
@@ -94,6 +94,26 @@ fn unanswered(events: &mut [Event], item: u64) {
             op.outcome = Outcome::Unknown;
         }
     }
+}
+
+/// A read in mid-run of what stands behind `after` in the first log that was read back: all that was acknowledged by then.
+fn mid_run(events: &[Event], at_ms: u64, after: u64) -> ReadBack {
+    let began = Nanos::from_millis(at_ms);
+    let acked: BTreeSet<u64> = events
+        .iter()
+        .filter(|event| event.at() <= began)
+        .filter_map(send_ok)
+        .collect();
+    let whole = events.iter().find_map(|event| match event {
+        Event::Read(read) if read.after.is_none() => Some(read),
+        _ => None,
+    });
+    let mut read = whole.unwrap().clone();
+    (read.began, read.ended) = (began, began.plus(Duration::from_millis(3)));
+    read.after = Some(after);
+    read.items
+        .retain(|found| found.position > after && found.item.is_some_and(|item| acked.contains(&item)));
+    read
 }
 
 /// Every node's own count of what it owes, after the load.
@@ -219,6 +239,19 @@ const SPOILS: &[Spoil] = &[
             })
             .collect();
         events.extend(early);
+    }),
+    // A read in mid-run lacks the third of what is new in its log.
+    ("stale", |events| {
+        let mut read = mid_run(events, 3900, 0);
+        read.items.remove(2);
+        events.push(Event::Read(read));
+    }),
+    // It is answered by one who stopped hearing what is new.
+    ("stale", |events| {
+        let known = mid_run(events, 2000, 0);
+        let mut read = mid_run(events, 3900, known.items.last().unwrap().position);
+        read.items.clear();
+        events.extend([Event::Read(known), Event::Read(read)]);
     }),
     ("duplicate-stored", |events| {
         for event in events {
@@ -882,6 +915,48 @@ fn a_resumed_stream_may_begin_with_what_the_device_had_but_not_a_running_one() {
     };
     assert_eq!(repeat(2), Verdict::Pass);
     assert_eq!(repeat(1), Verdict::Fail);
+}
+
+#[test]
+fn of_a_read_in_mid_run_what_is_new_is_demanded_and_it_is_no_final_read() {
+    let script = script();
+    let good = script.events();
+    let mut after = 0;
+    let mut reads = Vec::new();
+    for at_ms in [1500, 2500, 3900] {
+        let read = mid_run(&good, at_ms, after);
+        after = read.items.last().unwrap().position;
+        reads.push(read);
+    }
+    let judged = |reads: &[ReadBack], whole: bool| {
+        let mut events = good.clone();
+        for event in &mut events {
+            if let Event::Read(read) = event {
+                read.complete = whole;
+            }
+        }
+        events.extend(reads.iter().cloned().map(Event::Read));
+        findings(&script, events)
+    };
+    let found = judged(&reads, true);
+    let items: usize = reads.iter().map(|read| read.items.len()).sum();
+    assert_eq!(found["stale"].verdict, Verdict::Pass, "{:?}", found["stale"]);
+    assert_eq!(found["stale"].obligations, items as u64);
+    // What one of them lacks that did not reach the end is not held against it.
+    reads[1].items.pop();
+    reads[1].complete = false;
+    assert_eq!(judged(&reads, true)["stale"].verdict, Verdict::Pass);
+    reads[1].complete = true;
+    assert_eq!(judged(&reads, true)["stale"].verdict, Verdict::Fail);
+    // Nor does any of them stand in for the final read.
+    let found = judged(&reads, false);
+    assert_eq!(
+        found["lost-acked"].verdict,
+        Verdict::Unknown,
+        "{:?}",
+        found["lost-acked"]
+    );
+    assert_ne!(found["vanished"].verdict, Verdict::Fail);
 }
 
 /// Anything at all may stand in a history that is read from a file.

@@ -41,7 +41,7 @@ pub enum Event {
     Fault(FaultEvent),
     /// What a system said of itself.
     Observed(Observed),
-    /// The authoritative read at the end.
+    /// A log was read: in part while the load ran, and whole at the end.
     Read(ReadBack),
     /// A process of the system under test started or ended.
     Process(ProcessEvent),
@@ -409,7 +409,8 @@ pub struct GroupStatus {
     pub digest: u64,
 }
 
-/// One authoritative read of one log, after the fence.
+/// One read of one log: of the whole of it after the fence, where it is the authority, or of what is new in it while the
+/// load runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReadBack {
     /// When the read began.
@@ -422,6 +423,9 @@ pub struct ReadBack {
     pub log: String,
     /// True when the read was linearizable and reached the log's end.
     pub complete: bool,
+    /// The position behind which it read, for a read while the load ran; none for the whole log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
     /// What it held, in order.
     pub items: Vec<ReadItem>,
 }

@@ -488,6 +488,7 @@ impl Script {
                 system: "main".to_owned(),
                 log: format!("c:{conversation}"),
                 complete: true,
+                after: None,
                 items,
             }));
         }

@@ -188,10 +188,10 @@ fn rest() -> impl Strategy<Value = Event> {
         nanos(),
         nanos(),
         word(),
-        any::<bool>(),
+        any::<(bool, Option<u64>)>(),
         any::<Vec<(u64, u64, Option<u64>, u64)>>(),
     )
-        .prop_map(|(began, ended, log, complete, items)| {
+        .prop_map(|(began, ended, log, (complete, after), items)| {
             let item = |(position, author, item, hash)| ReadItem {
                 position,
                 author,
@@ -204,6 +204,7 @@ fn rest() -> impl Strategy<Value = Event> {
                 system: log.clone(),
                 log,
                 complete,
+                after,
                 items: items.into_iter().map(item).collect(),
             })
         });

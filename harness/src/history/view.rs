@@ -48,7 +48,7 @@ pub struct SystemView {
     pub shown: Vec<Shown>,
     /// The devices, by account and device.
     pub devices: BTreeMap<(u64, u32), Device>,
-    /// The authoritative reads, in the order of their beginning.
+    /// The reads of logs, those in mid-run and those of the whole at the end, in the order of their beginning.
     pub reads: Vec<ReadBack>,
     /// What the system said of itself, in the order of time.
     pub observed: Vec<Observed>,
@@ -294,12 +294,12 @@ impl SystemView {
         })
     }
 
-    /// The last complete read of each log.
+    /// The last complete read of the whole of each log.
     #[must_use]
     pub fn final_reads(&self) -> BTreeMap<&str, &ReadBack> {
         self.reads
             .iter()
-            .filter(|r| r.complete)
+            .filter(|r| r.complete && r.after.is_none())
             .map(|r| (r.log.as_str(), r))
             .collect()
     }

@@ -39,7 +39,8 @@ impl Sample {
     }
 }
 
-/// The classes that have operations while the load runs, in a fixed order.
+/// The classes that have operations while the load runs, in a fixed order. Reads are there for a promise, and far too few
+/// for a band.
 #[must_use]
 pub fn classes(history: &History, system: &SystemView) -> Vec<Class> {
     let load_end = history.load_end();
@@ -47,7 +48,7 @@ pub fn classes(history: &History, system: &SystemView) -> Vec<Class> {
     let mut classes: BTreeSet<Class> = system
         .operations
         .iter()
-        .filter(|o| o.intended >= from && o.intended < load_end)
+        .filter(|o| o.intended >= from && o.intended < load_end && o.class != Class::Read)
         .map(|o| o.class)
         .collect();
     if system

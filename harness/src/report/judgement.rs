@@ -221,7 +221,7 @@ pub(super) fn loaded(history: &History) -> impl Iterator<Item = &Logical> {
         .systems
         .values()
         .flat_map(|s| &s.operations)
-        .filter(|o| !matches!(o.class, Class::SignUp | Class::LogIn | Class::Sync))
+        .filter(|o| !matches!(o.class, Class::SignUp | Class::LogIn | Class::Sync | Class::Read))
 }
 
 fn load(history: &History) -> Load {

@@ -69,6 +69,7 @@ pub const PLANTS: &[(&str, &str)] = &[
     ("drop-delivery", "never delivers some messages"),
     ("corrupt", "flips a byte of some bodies"),
     ("dup-store", "forgets client ids, so that a retry is stored again"),
+    ("stale", "answers reads from what a replica has applied, whoever leads"),
 ];
 
 /// The system under test.

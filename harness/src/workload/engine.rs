@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    client::{Account, Answered, CallFailure, Opened, Placed},
+    client::{Account, Answered, CallFailure, Opened, Page, Placed},
     meter::Meter,
     retry::{Budget, back_off},
     spec::RetrySpec,
@@ -80,6 +80,11 @@ impl Answer for Placed {
             (*position, *repeated) = (Some(self.position), Some(self.repeated));
         }
     }
+}
+
+/// What was read is recorded by itself.
+impl Answer for Page {
+    fn note(&self, _subject: &mut Subject) {}
 }
 
 impl Answer for Option<u64> {

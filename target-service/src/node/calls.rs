@@ -121,6 +121,10 @@ impl Node {
                 }
             }
             Request::History(request, to) => {
+                #[cfg(feature = "plants")]
+                let Some((request, to)) = self.answer_stale(request, to) else {
+                    return;
+                };
                 let ask = Ask {
                     shard: self.routes.owner(request.conversation),
                     epoch: request.epoch,

@@ -23,11 +23,13 @@ pub enum Plant {
     Corrupt,
     /// Forgets client ids, so that a retry is stored again.
     DupStore,
+    /// Answers reads of a conversation from what the replica has applied, whoever leads.
+    Stale,
 }
 
 impl Plant {
     /// Every plant.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AckBeforeDurable,
         Self::ForgetAfterPowerLoss,
         Self::Redeliver,
@@ -35,6 +37,7 @@ impl Plant {
         Self::DropDelivery,
         Self::Corrupt,
         Self::DupStore,
+        Self::Stale,
     ];
 
     /// Its name, as configuration and status write it.
@@ -48,6 +51,7 @@ impl Plant {
             Self::DropDelivery => "drop-delivery",
             Self::Corrupt => "corrupt",
             Self::DupStore => "dup-store",
+            Self::Stale => "stale",
         }
     }
 

@@ -1,9 +1,15 @@
 //! Deliberately wrong behaviour of the node itself. Compiled only with the feature `plants`.
 
-use firedrill_proto::chat::v1::SendResponse;
+use firedrill_proto::chat::v1::{HistoryRequest, HistoryResponse, SendResponse};
 
-use super::{config::Plant, run::Node, waiting::Waiting};
-use crate::chat::{self, Machine};
+use super::{
+    api::{Reason, Refusal},
+    config::Plant,
+    inbox::Reply as To,
+    run::Node,
+    waiting::Waiting,
+};
+use crate::chat::{self, Machine, validate::QUERY_ITEMS_MAX};
 
 /// Hands the state machine's plants on to it.
 pub(super) fn planted(mut machine: Machine, plant: Option<Plant>) -> Machine {
@@ -40,5 +46,28 @@ impl Node {
             repeated: false,
         })));
         Waiting::Nobody
+    }
+
+    /// `stale`: answers from what this replica has applied, and asks nobody whether that is all.
+    pub(super) fn answer_stale(
+        &mut self,
+        request: HistoryRequest,
+        to: To<HistoryResponse>,
+    ) -> Option<(HistoryRequest, To<HistoryResponse>)> {
+        let owner = self.routes.owner(request.conversation);
+        let Some(shard) = self
+            .shards
+            .get(&owner)
+            .filter(|_| self.config.plant == Some(Plant::Stale))
+        else {
+            return Some((request, to));
+        };
+        let limit = match request.limit {
+            0 => QUERY_ITEMS_MAX,
+            limit => limit as usize,
+        };
+        let history = shard.machine.history(request.conversation, request.after, limit);
+        drop(to.send(history.map_err(|error| Refusal::new(Reason::Maybe, error.to_string()))));
+        None
     }
 }

@@ -90,26 +90,32 @@ impl Messaging {
         self.laid.as_ref().ok_or_else(missing)
     }
 
-    /// One client for each group of users, through the links. Its calls are part of the run's trace, so that what the
-    /// nodes tell of them can be laid beside the faults.
-    fn groups(&self, laid: &Laid, direct: &Client, trace: TraceIds) -> Vec<ClientGroup> {
+    /// A client that knows nothing yet of who leads.
+    fn client(&self, channels: Channels, direct: &Client, traceparent: &str) -> Arc<ChatOverGrpc> {
+        let client = Client::new(channels).with_traceparent(traceparent);
+        Arc::new(ChatOverGrpc::new(client, direct.clone(), self.spec.shards))
+    }
+
+    /// One client for each group of users, through the links, and one more for somebody who reads beside the first. Their
+    /// calls are part of the run's trace, so that what the nodes tell of them can be laid beside the faults.
+    fn clients(&self, laid: &Laid, direct: &Client, trace: TraceIds) -> (Vec<ClientGroup>, Option<Arc<ChatOverGrpc>>) {
         let traceparent = trace.traceparent();
         let direct = direct.with_traceparent(&traceparent);
+        let mut reader = None;
         let groups = laid.client_links.iter().map(|(group, addresses)| {
             let channels = Channels::new(addresses.clone(), ChannelOptions::default());
+            reader.get_or_insert_with(|| self.client(channels.clone(), &direct, &traceparent));
             let labels = if self.spec.zones.is_empty() {
                 BTreeMap::new()
             } else {
                 BTreeMap::from([("zone".to_owned(), group.clone())])
             };
-            let client = Client::new(channels).with_traceparent(&traceparent);
-            let client = ChatOverGrpc::new(client, direct.clone(), self.spec.shards);
             ClientGroup {
                 labels,
-                client: Arc::new(client),
+                client: self.client(channels, &direct, &traceparent),
             }
         });
-        groups.collect()
+        (groups.collect(), reader)
     }
 }
 
@@ -176,11 +182,13 @@ impl System for Messaging {
             .direct
             .as_ref()
             .ok_or_else(|| SystemError("no way to the nodes".to_owned()))?;
+        let (groups, reader) = self.clients(laid, direct, TraceIds::of(stage.recorder.header()));
         let workload = ChatWorkload::new(ChatSetting {
             system: self.name.clone(),
             number: stage.number,
             loads: loads.to_vec(),
-            groups: self.groups(laid, direct, TraceIds::of(stage.recorder.header())),
+            groups,
+            reader: reader.ok_or_else(|| SystemError("no client has a way to the nodes".to_owned()))?,
             login_per_s: self.spec.login_per_s,
             recorder: stage.recorder,
             clock: stage.clock,

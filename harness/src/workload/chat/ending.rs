@@ -247,6 +247,7 @@ async fn read_conversation(chat: &Chat, conversation: u64) -> ReadBack {
         system: chat.plan.engine.system.clone(),
         log: format!("c:{conversation}"),
         complete,
+        after: None,
         items,
     }
 }

@@ -3,12 +3,14 @@
 //! - `world`: who there is and who writes to whom.
 //! - `prepare`: sign-ups, log-ins, streams; paced, retried, recorded.
 //! - `sender`: what is sent at an instant of a schedule.
+//! - `reader`: what is read at one.
 //! - `listener`: a device that shows, acknowledges, loses its connection and resumes.
 //! - `ending`: drain, fence, read-back.
 
 mod ending;
 mod listener;
 mod prepare;
+mod reader;
 mod sender;
 #[cfg(test)]
 mod tests;
@@ -56,6 +58,8 @@ pub struct ChatSetting {
     pub loads: Vec<LoadSpec>,
     /// Users are dealt over these in turn; at least one.
     pub groups: Vec<ClientGroup>,
+    /// The way of somebody who only reads. What it learns of who leads is its own: it shares that with no group.
+    pub reader: Arc<dyn ChatClient>,
     /// Log-ins per second that the service admits in all; none is no limit.
     pub login_per_s: Option<f64>,
     /// Where everything is recorded.
@@ -81,6 +85,7 @@ struct Plan {
     number: u16,
     loads: Vec<LoadSpec>,
     groups: Vec<ClientGroup>,
+    reader: Arc<dyn ChatClient>,
     login_per_s: Option<f64>,
 }
 
@@ -142,6 +147,7 @@ impl ChatWorkload {
             number: setting.number,
             loads: setting.loads,
             groups: setting.groups,
+            reader: setting.reader,
             login_per_s: setting.login_per_s,
         };
         Ok(Self {

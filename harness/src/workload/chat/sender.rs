@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Chat, prepare::probing, world::World};
+use super::{Chat, prepare::probing, reader, world::World};
 use crate::{
     base::Nanos,
     history::{Class, Subject},
@@ -30,7 +30,7 @@ pub(super) struct Probe {
     pub(super) part: String,
 }
 
-/// Begins to send. Schedule number n is load n; those behind are probes.
+/// Begins to send. Schedule number n is load n; those behind are probes, and then the reads.
 pub(super) fn start(chat: &Arc<Chat>, executor: &Executor) -> Result<Release, WorkloadError> {
     let engine = &chat.plan.engine;
     let begin = engine.clock.now().plus(START_AFTER);
@@ -57,10 +57,34 @@ pub(super) fn start(chat: &Arc<Chat>, executor: &Executor) -> Result<Release, Wo
             )?;
         }
     }
+    let watches = reader::watches(chat);
+    let per_s = reader::per_s(watches.len());
+    let gap = Duration::from_secs_f64(1.0 / per_s);
+    let watched = u32::try_from(watches.len()).unwrap_or(u32::MAX).max(1);
+    for (turn, watch) in (0u32..).zip(&watches) {
+        let begin = begin.plus(gap * turn / watched);
+        add(
+            &ScheduleSpec::Constant { per_s },
+            begin,
+            &format!("read {}", watch.part),
+        )?;
+    }
     let mut senders = senders(chat);
+    let sending = senders.len();
     let (chat, handle) = (Arc::clone(chat), executor.handle().clone());
     let submit = move |at, number: usize| {
-        let sender = &mut senders[number];
+        let Some(sender) = senders.get_mut(number) else {
+            let (chat, watch) = (Arc::clone(&chat), &watches[number - sending]);
+            let watch = Arc::clone(watch);
+            // As many as can be sent within one's time-out: nothing holds a read back.
+            if let Some(entered) = chat.plan.engine.enter(u64::MAX) {
+                handle.spawn(async move {
+                    reader::read(&chat, &watch, at).await;
+                    drop(entered);
+                });
+            }
+            return;
+        };
         let send = sender.next(&chat, at);
         let Some(entered) = chat.plan.engine.enter(sender.in_flight_max) else {
             chat.plan.engine.shed(&send.intent);

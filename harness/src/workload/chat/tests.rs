@@ -9,7 +9,8 @@ use super::*;
 use crate::{
     base::Nanos,
     history::{
-        Event, FORMAT, GroupStatus, Header, NodeStatus, Operation, Outcome, ReadItem, SessionChange, Shown, Subject,
+        Event, FORMAT, GroupStatus, Header, NodeStatus, Operation, Outcome, ReadBack, ReadItem, SessionChange, Shown,
+        Subject,
     },
     workload::{
         ProbeSpec, RetrySpec, ScheduleSpec,
@@ -238,6 +239,9 @@ impl ChatClient for Client {
     }
 
     async fn history(&self, conversation: u64, after: u64, _within: Duration) -> Answered<Page> {
+        if let Some(failure) = self.0.refused() {
+            return Answered::failed(failure);
+        }
         let state = lock(&self.0.state);
         let all = state.conversations.get(&conversation).cloned().unwrap_or_default();
         let page = Page {
@@ -358,6 +362,7 @@ fn stage(behaviour: Behaviour, load: LoadSpec) -> (ChatWorkload, Recorder, Arc<S
         number: 3,
         loads: vec![load],
         groups: vec![group("a"), group("b")],
+        reader: Arc::new(Client(Arc::clone(&service))),
         login_per_s: behaviour.log_ins_per_s,
         recorder: recorder.clone(),
         clock,
@@ -467,7 +472,7 @@ async fn a_quiet_run_is_recorded_whole() {
         .events
         .iter()
         .map(|event| match event {
-            Event::Read(read) => {
+            Event::Read(read) if read.after.is_none() => {
                 assert!(read.complete);
                 read.items.len() as u64
             }
@@ -622,6 +627,62 @@ async fn what_is_never_delivered_stays_owed() {
     assert_eq!(workload.progress().classes[&Class::Deliver].failed, owed);
 }
 
+/// What was read while the load ran, and the whole logs at the end.
+fn reads(recorder: &Recorder) -> (Vec<ReadBack>, Vec<ReadBack>) {
+    let events = recorder.recorded().events.into_iter();
+    let reads = events.filter_map(|event| match event {
+        Event::Read(read) => Some(read),
+        _ => None,
+    });
+    reads.partition(|read| read.after.is_some())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_of_every_part_is_read_while_the_load_runs() {
+    let (mut workload, recorder, service) = stage(Behaviour::default(), load());
+    assert!(run(&mut workload, &service).await);
+    let (mid_run, whole) = reads(&recorder);
+    let ops = ops(&recorder, Class::Read);
+    assert_eq!(ops.len(), mid_run.len());
+    assert!(ops.iter().all(|op| op.probe && op.last && op.outcome == Outcome::Ok));
+    let mut by_log: BTreeMap<&str, Vec<&ReadBack>> = BTreeMap::new();
+    for read in &mid_run {
+        by_log.entry(&read.log).or_default().push(read);
+    }
+    assert_eq!(by_log.len() as u64, PARTS);
+    for (log, reads) in by_log {
+        assert!((9..=10).contains(&reads.len()), "twice a second: {}", reads.len());
+        assert!(reads.iter().all(|read| read.complete));
+        // Each goes on where the one before it ended, and together they hold the log but for its last half second.
+        let found: Vec<_> = reads.iter().flat_map(|read| &read.items).collect();
+        let whole = whole.iter().find(|read| read.log == log).expect("read back as well");
+        assert!(found.iter().zip(&whole.items).all(|(found, stored)| *found == stored));
+        let left = whole.items.len() - found.len();
+        assert!(
+            found.len() >= 40 && left <= 6,
+            "{} of {}",
+            found.len(),
+            whole.items.len()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_refused_is_no_read_and_is_not_tried_again() {
+    let behaviour = Behaviour {
+        dead: Some((3000, 4000)),
+        ..Behaviour::default()
+    };
+    let (mut workload, recorder, service) = stage(behaviour, load());
+    assert!(run(&mut workload, &service).await);
+    let ops = ops(&recorder, Class::Read);
+    let failed: Vec<_> = ops.iter().filter(|op| op.outcome == Outcome::Failed).collect();
+    assert_eq!(failed.len() as u64, 2 * PARTS, "a second of reads");
+    assert!(ops.iter().all(|op| op.attempt == 1 && op.last));
+    let (mid_run, _) = reads(&recorder);
+    assert_eq!(mid_run.len(), ops.len() - failed.len());
+}
+
 fn losses(recorder: &Recorder) -> Vec<String> {
     let events = recorder.recorded().events.into_iter();
     let losses = events.filter_map(|event| match event {
@@ -771,19 +832,21 @@ async fn loads_that_can_not_be_sent_are_refused() {
     ] {
         let mut spec = load();
         change(&mut spec);
+        let reader: Arc<dyn ChatClient> = Arc::new(Client(Arc::new(Service {
+            clock: RunClock::start(),
+            state: Mutex::default(),
+            cut: broadcast::Sender::new(1),
+            behaviour: Behaviour::default(),
+        })));
         let setting = ChatSetting {
             system: "main".to_owned(),
             number: 0,
             loads: vec![spec],
             groups: vec![ClientGroup {
                 labels: BTreeMap::new(),
-                client: Arc::new(Client(Arc::new(Service {
-                    clock: RunClock::start(),
-                    state: Mutex::default(),
-                    cut: broadcast::Sender::new(1),
-                    behaviour: Behaviour::default(),
-                }))),
+                client: Arc::clone(&reader),
             }],
+            reader,
             login_per_s: None,
             recorder: Recorder::in_memory(Header {
                 format: FORMAT.to_owned(),

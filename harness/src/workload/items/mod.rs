@@ -209,6 +209,7 @@ impl Shared {
             system: self.engine.system.clone(),
             log,
             complete: found.is_some(),
+            after: None,
             items: found.unwrap_or_default(),
         }
     }

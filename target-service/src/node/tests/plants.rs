@@ -1,6 +1,6 @@
 //! Positive controls: each of the node's own plants breaks what it is meant to break.
 
-use firedrill_proto::chat::v1::StatusRequest;
+use firedrill_proto::chat::v1::{HistoryRequest, StatusRequest};
 
 use super::{
     super::{ClientApi as _, Plant},
@@ -59,6 +59,34 @@ async fn what_was_never_synced_is_forgotten_in_a_power_loss() {
     (1..=3).for_each(|node| cluster.up(node));
     let history = cluster.history(ids::conversation_id(a.user, b.user)).await;
     assert!(history.messages.len() < 10, "something is lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_cut_off_answers_reads_without_what_its_successor_acknowledged() {
+    for (plant, answers) in [(None, false), (Some(Plant::Stale), true)] {
+        let cluster = Cluster::start(3, 1, |config| config.plant = plant);
+        let (a, b) = (cluster.person("15550001").await, cluster.person("15550002").await);
+        assert_eq!(cluster.send(&a, &b, 1).await.position, 1);
+        let old = cluster.leader(0).await;
+        let others: Vec<u64> = (1..=3).filter(|node| *node != old).collect();
+        cluster.isolate(old, &others);
+        cluster
+            .until("successor", async || {
+                let mut sent = false;
+                for node in &others {
+                    sent |= cluster.handle(*node).send(a.message(&b, 2), patient()).await.is_ok();
+                }
+                sent.then_some(())
+            })
+            .await;
+        let request = HistoryRequest {
+            conversation: ids::conversation_id(a.user, b.user),
+            ..HistoryRequest::default()
+        };
+        let read = cluster.handle(old).history(request, patient()).await;
+        assert_eq!(read.is_ok(), answers, "{read:?}");
+        assert!(read.is_err() || read.is_ok_and(|read| read.last_position == 1));
+    }
 }
 
 #[tokio::test(start_paused = true)]
