@@ -12,7 +12,6 @@
 mod calls;
 mod channels;
 mod error;
-mod people;
 mod retry;
 mod router;
 mod subscription;

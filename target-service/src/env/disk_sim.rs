@@ -34,8 +34,6 @@ struct State {
     dirs: BTreeSet<String>,
     capacity_bytes: Option<u64>,
     failing_syncs: Vec<String>,
-    /// After how many calls the power goes, and what decides over what was not synced then.
-    cut: Option<(u64, ChaCha8Rng)>,
     lying: Option<String>,
     syncs: u64,
     written_bytes: u64,
@@ -150,13 +148,17 @@ impl SimDisk {
 
     /// The machine loses power: handles are dead, and what was not synced is kept, torn or lost as `rng` says.
     pub fn power_loss(&self, rng: &mut ChaCha8Rng) {
-        lock(&self.state).lose_power(rng);
-    }
-
-    /// The machine loses power at its call to the disk after `calls` more: that call fails, and all that follow. What
-    /// becomes of what was not synced is drawn from `rng`, as at a [`power_loss`](Self::power_loss).
-    pub fn cut_power_after(&self, calls: u64, rng: ChaCha8Rng) {
-        lock(&self.state).cut = Some((calls, rng));
+        let mut state = lock(&self.state);
+        state.boot += 1;
+        let changes = std::mem::take(&mut state.renames);
+        let kept = rng.random_range(0..=changes.len());
+        for change in changes.into_iter().take(kept) {
+            change.apply(&mut state.durable);
+        }
+        state.files = state.durable.clone();
+        for inode in state.files.values() {
+            lock(inode).lose(rng);
+        }
     }
 
     /// The next sync of a file whose name starts with `prefix` fails.
@@ -164,12 +166,9 @@ impl SimDisk {
         lock(&self.state).failing_syncs.push(prefix.to_owned());
     }
 
-    /// Takes back what [`fail_next_sync`](Self::fail_next_sync) and [`cut_power_after`](Self::cut_power_after) asked for
-    /// and has not happened.
+    /// Takes back what [`fail_next_sync`](Self::fail_next_sync) asked for and has not happened.
     pub fn disarm(&self) {
-        let mut state = lock(&self.state);
-        state.failing_syncs.clear();
-        state.cut = None;
+        lock(&self.state).failing_syncs.clear();
     }
 
     /// From now on syncs of files whose names start with this succeed without making anything durable, as on a device
@@ -219,10 +218,7 @@ impl SimDisk {
     }
 
     fn alive(&self, op: &'static str, name: &str) -> DiskResult<MutexGuard<'_, State>> {
-        let mut state = lock(&self.state);
-        if self.boot == Some(state.boot) {
-            state.come_closer_to_the_cut();
-        }
+        let state = lock(&self.state);
         if self.boot.is_some_and(|boot| boot != state.boot) {
             let source = io::Error::new(io::ErrorKind::BrokenPipe, "the machine went down");
             return Err(DiskError::new(op, name, source));
@@ -239,29 +235,6 @@ impl SimDisk {
             name: name.to_owned(),
             inode,
         })
-    }
-}
-
-impl State {
-    fn lose_power(&mut self, rng: &mut ChaCha8Rng) {
-        self.boot += 1;
-        let changes = std::mem::take(&mut self.renames);
-        let kept = rng.random_range(0..=changes.len());
-        for change in changes.into_iter().take(kept) {
-            change.apply(&mut self.durable);
-        }
-        self.files = self.durable.clone();
-        for inode in self.files.values() {
-            lock(inode).lose(rng);
-        }
-    }
-
-    fn come_closer_to_the_cut(&mut self) {
-        if let Some((calls @ 1.., _)) = &mut self.cut {
-            *calls -= 1;
-        } else if let Some((_, mut rng)) = self.cut.take() {
-            self.lose_power(&mut rng);
-        }
     }
 }
 

@@ -91,9 +91,7 @@ pub(super) fn start(chat: &Arc<Chat>, executor: &Executor) -> Result<Release, Wo
             return;
         };
         let sessions = chat.world.sessions_of(send.recipient);
-        let own = chat.world.sessions_of(send.sender);
-        let own = own.filter(|_| send.syncs_own);
-        lock(&chat.ledger).intend(send.intent.id, at, sessions.chain(own));
+        lock(&chat.ledger).intend(send.intent.id, at, sessions);
         let chat = Arc::clone(&chat);
         handle.spawn(async move {
             perform(&chat, send).await;
@@ -117,10 +115,7 @@ struct Sender {
 struct Send {
     intent: Intent,
     slot: usize,
-    sender: usize,
     recipient: usize,
-    /// The sender's own devices are owed it too.
-    syncs_own: bool,
     size: usize,
     policy: Policy,
 }
@@ -174,14 +169,11 @@ impl Sender {
         let other = chat.world.people[recipient].user;
         let (conversation, needs) = group.client.conversation(person.user, other);
         let id = chat.plan.engine.next_id();
-        let syncs_own = group.client.syncs_own_devices();
-        let mut owed = vec![other];
-        owed.extend(syncs_own.then_some(person.user));
         let subject = Subject::Item {
             item: id,
             log: format!("c:{conversation}"),
             author: person.user,
-            owed,
+            owed: vec![other],
             client_id: chat.world.slots[slot].next_client_id(),
             hash: 0,
             position: None,
@@ -200,9 +192,7 @@ impl Sender {
         Send {
             intent,
             slot,
-            sender,
             recipient,
-            syncs_own,
             size: self.size,
             policy: self.policy.clone(),
         }

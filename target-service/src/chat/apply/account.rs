@@ -4,6 +4,7 @@ use firedrill_proto::chat::v1::{AcknowledgeCommand, OpenSessionCommand, SignUpCo
 
 use super::{Applier, Step, granted};
 use crate::chat::{
+    error::ChatError,
     ids,
     keys::Key,
     records::{Account, Device, Mark},
@@ -15,19 +16,15 @@ use crate::chat::{
 /// How many replaced sessions' nonces a device remembers.
 const OLD_NONCES_MAX: usize = 4;
 
+/// The incarnation of a device's sequences until a restore sets another.
+const FIRST_INCARNATION: u64 = 1;
+
 impl Applier<'_> {
-    /// One account for each phone number, whatever is repeated. Where numbers are verified, the code comes first: who
-    /// can't show it doesn't learn of the account either.
+    /// One account for each phone number, whatever is repeated.
     pub(super) fn sign_up(&mut self, command: &SignUpCommand) -> Step<Reply> {
         let phone = granted!(validate::sign_up(&command.phone, self.meta.shard, self.meta.shards));
-        if command.verified {
-            granted!(self.check_code(&phone, &command.code)?);
-        }
         let by_phone = Key::account_by_phone(&phone);
-        let known: Option<Mark> = store::get(&self.table, &by_phone)?;
-        #[cfg(any(test, feature = "plants"))]
-        let known = known.filter(|_| self.plant != Some(crate::chat::Plant::DoubleAccount));
-        if let Some(Mark { through: user }) = known {
+        if let Some(Mark { through: user }) = store::get(&self.table, &by_phone)? {
             return Ok(Ok(Reply::SignedUp { user, created: false }));
         }
         self.meta.accounts += 1;
@@ -35,11 +32,10 @@ impl Applier<'_> {
         let account = Account {
             phone,
             created_ms: self.meta.time_ms,
-            ..Account::default()
+            pending: 0,
         };
         store::put(&mut self.table, &by_phone, &Mark { through: user })?;
         store::put(&mut self.table, &Key::account(user), &account)?;
-        self.meet_interested(user, &account.phone)?;
         Ok(Ok(Reply::SignedUp { user, created: true }))
     }
 
@@ -52,16 +48,17 @@ impl Applier<'_> {
             client_nonce,
         } = command;
         granted!(validate::open_session(user, device, self.meta.shard, self.meta.shards));
-        let account_key = Key::account(user);
-        let Some(mut account) = store::get::<Account>(&self.table, &account_key)? else {
+        let Some(account) = store::get::<Account>(&self.table, &Key::account(user))? else {
             return Ok(Err(Refused::NoSuchUser { user }));
         };
         let key = Key::device(user, device);
         let mut record = match store::get::<Device>(&self.table, &key)? {
             None => {
-                self.applied.made_room = true;
-                let fresh = self.register(user, device, &mut account);
-                store::put(&mut self.table, &account_key, &account)?;
+                let mut fresh = Device {
+                    incarnation: FIRST_INCARNATION,
+                    ..Device::default()
+                };
+                self.hand_over_pending(user, device, account, &mut fresh)?;
                 fresh
             }
             Some(record) => record,
@@ -80,7 +77,7 @@ impl Applier<'_> {
         Ok(Ok(Reply::Opened {
             session: record.session,
             acknowledged: record.acknowledged,
-            last_sequence: account.last_entry - record.base,
+            last_sequence: record.last_sequence,
             incarnation: record.incarnation,
         }))
     }
@@ -102,8 +99,7 @@ impl Applier<'_> {
         record.nonce = client_nonce;
     }
 
-    /// Moves a device's cursor forward, never beyond what it was assigned, and forgets what it has shown: so much of it as
-    /// one command may.
+    /// Moves a device's cursor forward, never beyond what it was assigned, and forgets what it has shown.
     pub(super) fn acknowledge(&mut self, command: &AcknowledgeCommand) -> Step<Reply> {
         let &AcknowledgeCommand {
             user,
@@ -119,22 +115,25 @@ impl Applier<'_> {
         if session != record.session || self.is_fenced(session)? {
             return Ok(Err(Refused::SessionEnded { session }));
         }
-        let most = record.acknowledged.saturating_add(validate::ACKNOWLEDGED_MAX);
-        let account_key = Key::account(user);
-        let Some(mut account) = store::get::<Account>(&self.table, &account_key)? else {
-            return Err(store::damaged(account_key.bytes(), "missing, and has a device"));
-        };
-        let target = sequence.min(account.last_entry - record.base).min(most);
+        let target = sequence.min(record.last_sequence);
         if target > record.acknowledged {
-            self.meta.delivery_backlog -= target - record.acknowledged;
+            for shown in record.acknowledged + 1..=target {
+                self.trim(&Key::stream(user, device, shown))?;
+                self.meta.delivery_backlog -= 1;
+            }
             record.acknowledged = target;
-            self.applied.made_room = true;
             store::put(&mut self.table, &key, &record)?;
-            self.trim_log(user, &mut account)?;
-            store::put(&mut self.table, &account_key, &account)?;
         }
         Ok(Ok(Reply::Acknowledged {
             acknowledged: record.acknowledged,
         }))
+    }
+
+    /// Removes what must be there.
+    pub(super) fn trim(&mut self, key: &Key) -> Result<(), ChatError> {
+        if store::remove(&mut self.table, key)? {
+            return Ok(());
+        }
+        Err(store::damaged(key.bytes(), "missing in a sequence without gaps"))
     }
 }
