@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
-use firedrill::backend::journal::{self, Journal, StateDir};
+use firedrill::backend::journal::{self, Journal, StateDir, unique_run};
 use firedrill::backend::process::{ProcessBackend, ProcessConfig};
 use firedrill::backend::{
     Backend, BackendError, Capability, Direction, LinkId, LinkRule, NodeSignal, NodeSpec, ProbeResult, Ready,
@@ -199,7 +199,7 @@ impl Rig {
     async fn new(run: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = RunClock::start();
-        let journal = Journal::create(dir.path(), run, &StateDir::at(&dir.path().join("state"))).unwrap();
+        let journal = Journal::create(dir.path(), &unique_run(run), &StateDir::at(&dir.path().join("state"))).unwrap();
         let real = ProcessBackend::start(ProcessConfig {
             system: "main".into(),
             logs: dir.path().join("logs"),

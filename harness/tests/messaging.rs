@@ -11,7 +11,7 @@ use std::{
 use firedrill::{
     backend::{
         Backend, NodeSignal,
-        journal::{Journal, StateDir},
+        journal::{Journal, StateDir, unique_run},
         process::{ProcessBackend, ProcessConfig},
     },
     base::{RunClock, Streams},
@@ -39,7 +39,7 @@ impl Cluster {
             logs: dir.join("logs"),
             clock,
             streams,
-            journal: Journal::create(dir, "messaging-test", &state).expect("a journal"),
+            journal: Journal::create(dir, &unique_run("messaging-test"), &state).expect("a journal"),
         });
         let backend = Arc::new(backend.await.expect("a backend"));
         let spec = MessagingSpec {

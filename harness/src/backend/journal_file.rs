@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::journal_pointer::{Pointer, StateDir};
 use super::journal_record::{Act, Record};
+use crate::base::RunClock;
 
 /// The file's name in a run's folder.
 const FILE: &str = "undo.journal";
@@ -45,6 +46,14 @@ struct Open {
     file: File,
     next: u64,
     undone: BTreeMap<u64, Act>,
+}
+
+/// An id for a run called `name`, which no other run on this machine has: with the process, and the time to the
+/// nanosecond. Whatever carries a run's id is ended with that run, so two that share one would end each other.
+#[must_use]
+pub fn unique_run(name: &str) -> String {
+    let since_boot = RunClock::start().origin_monotonic_ns();
+    format!("{name}-{}-{since_boot}", std::process::id())
 }
 
 impl Journal {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     backend::{
-        journal::{Journal, StateDir},
+        journal::{Journal, StateDir, unique_run},
         process::{end_own, sweep},
     },
     base::{Nanos, RunClock},
@@ -161,14 +161,7 @@ async fn open(dir: &Path, plan: &Plan, header: &Header) -> Result<(Recorder, Jou
     let history = dir.join(history::FILE_NAME);
     let recorder =
         Recorder::create(&history, header.clone(), RecorderLimits::default()).map_err(|error| error.to_string())?;
-    // Unique on this machine: the time to the nanosecond, and the process.
-    let id = format!(
-        "{}-{}-{}",
-        plan.scenario,
-        std::process::id(),
-        RunClock::start().origin_monotonic_ns()
-    );
-    let journal = Journal::create(dir, &id, &state).map_err(|error| error.to_string())?;
+    let journal = Journal::create(dir, &unique_run(&plan.scenario), &state).map_err(|error| error.to_string())?;
     Ok((recorder, journal, swept.collect()))
 }
 

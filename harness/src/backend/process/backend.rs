@@ -412,7 +412,7 @@ impl ProcessBackend {
         Ok((text, settled))
     }
 
-    fn run(&self) -> &str {
+    pub(super) fn run(&self) -> &str {
         self.config.journal.run()
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{ProcessBackend, ProcessConfig};
-use crate::backend::journal::{Journal, StateDir};
+use crate::backend::journal::{Journal, StateDir, unique_run};
 use crate::backend::{Backend as _, NodeSpec, Ready};
 use crate::base::{RunClock, Streams};
 
@@ -50,7 +50,7 @@ pub(crate) fn node(name: &str, role: &str, port: u16, folder: &Path) -> NodeSpec
 /// A process backend in `folder`, which also holds the state directory.
 pub(crate) async fn backend(folder: &Path, run: &str) -> ProcessBackend {
     std::fs::create_dir_all(folder).unwrap();
-    let journal = Journal::create(folder, run, &StateDir::at(&folder.join("state"))).unwrap();
+    let journal = Journal::create(folder, &unique_run(run), &StateDir::at(&folder.join("state"))).unwrap();
     ProcessBackend::start(ProcessConfig {
         system: "s".to_owned(),
         logs: folder.join("logs"),
@@ -143,7 +143,7 @@ fn relay(port: u16) {
 fn harness(folder: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let backend = backend(folder, &format!("killed-{}", std::process::id())).await;
+        let backend = backend(folder, "killed").await;
         let ports = backend.reserve_ports(2).await.unwrap();
         let one = backend.start(&node("n1", "echo", ports[0], folder)).await.unwrap();
         let two = backend.start(&node("n2", "echo", ports[1], folder)).await.unwrap();

@@ -38,7 +38,7 @@ async fn a_node_starts_freezes_goes_on_dies_and_starts_again() {
     let started = backend.start(&spec).await.unwrap();
     assert_eq!(started.line.as_deref(), Some(&*format!("ready {}", started.pid)));
     assert!(started.ready >= started.at);
-    assert_eq!(procfs::marker_of(started.pid).as_deref(), Some("r1"));
+    assert_eq!(procfs::marker_of(started.pid).as_deref(), Some(backend.run()));
     assert!(matches!(
         backend.start(&spec).await,
         Err(BackendError::AlreadyRunning(_))
@@ -147,7 +147,7 @@ async fn a_node_that_ends_early_or_says_nothing_is_not_ready_and_does_not_stay()
     silent.ready_within = std::time::Duration::from_millis(300);
     let error = backend.start(&silent).await.unwrap_err();
     assert!(error.to_string().contains("nothing within 300ms"), "{error}");
-    assert_eq!(procfs::marked("r4"), []);
+    assert_eq!(procfs::marked(backend.run()), []);
 
     let mut missing = node("n3", "echo", 0, dir.path());
     missing.program = "/no/such/program".into();
@@ -281,8 +281,8 @@ async fn harness_to_kill(folder: &Path) -> (tokio::process::Child, Vec<ProcessId
 async fn killing_the_harness_ends_its_nodes_frozen_ones_too_and_the_next_start_sweeps_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let (mut child, nodes) = harness_to_kill(dir.path()).await;
-    let run = format!("killed-{}", child.id().unwrap());
     let state = StateDir::at(&dir.path().join("state"));
+    let run = state.pointers().unwrap()[0].run.clone();
     let clock = RunClock::start();
     let swept = sweep(&state, clock).await.unwrap();
     assert!(
