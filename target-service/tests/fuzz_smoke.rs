@@ -6,9 +6,10 @@ mod mutate;
 use std::sync::Arc;
 
 use firedrill_proto::chat::v1::{
-    AcceptOutboxCommand, AcknowledgeCommand, AcknowledgeRequest, Command, ConfState, FenceCommand, HardState,
-    HistoryRequest, LogEntry, OpenSessionCommand, OpenSessionRequest, SendCommand, SendRequest, SignUpCommand,
-    SignUpRequest, SubscribeRequest, TrimOutboxCommand, command::Command as Kind,
+    AcceptOutboxCommand, AcknowledgeCommand, AcknowledgeRequest, Command, ConfState, FenceCommand, GroupChangeKind,
+    GroupCommand, HardState, HistoryRequest, ImportContactsCommand, IssueCodeCommand, LogEntry, OpenSessionCommand,
+    OpenSessionRequest, ReceiptCommand, SendCommand, SendRequest, SignUpCommand, SignUpRequest, SubscribeRequest,
+    TrimOutboxCommand, command::Command as Kind,
 };
 use prost::Message as _;
 use target_service::{
@@ -171,7 +172,10 @@ fn commands() -> Vec<u8> {
         .collect();
     let mut users = Vec::new();
     for phone in phones {
-        let (reply, _) = run(Kind::SignUp(SignUpCommand { phone }));
+        let (reply, _) = run(Kind::SignUp(SignUpCommand {
+            phone,
+            ..SignUpCommand::default()
+        }));
         let Reply::SignedUp { user, .. } = reply else {
             panic!("{reply:?}");
         };
@@ -197,11 +201,42 @@ fn commands() -> Vec<u8> {
         recipient,
         client_id: 1,
         body: "hello".into(),
+        group: 0,
     }));
     assert_eq!(items.len(), 1, "the message waits for its delivery");
     let through = items[0].outbox_sequence;
     run(Kind::AcceptOutbox(AcceptOutboxCommand { from_shard: 0, items }));
     run(Kind::TrimOutbox(TrimOutboxCommand { to_shard: 0, through }));
+    let client_id = (2..).find(|id| ids::owner(ids::group_id(sender, 1, *id), 2) == 0);
+    let (_, items) = run(Kind::ChangeGroup(GroupCommand {
+        actor: sender,
+        device: 1,
+        session,
+        client_id: client_id.expect("a group of this shard"),
+        kind: GroupChangeKind::GroupCreate.into(),
+        conversation: 0,
+        users: vec![recipient],
+        open: true,
+    }));
+    run(Kind::AcceptOutbox(AcceptOutboxCommand { from_shard: 0, items }));
+    run(Kind::IssueCode(IssueCodeCommand {
+        phone: "1555000100".to_owned(),
+        code: "123456".to_owned(),
+    }));
+    run(Kind::ImportContacts(ImportContactsCommand {
+        user: sender,
+        device: 1,
+        session,
+        phones: vec!["1555000100".to_owned()],
+    }));
+    run(Kind::Receipt(ReceiptCommand {
+        user: sender,
+        device: 1,
+        session,
+        conversation: ids::conversation_id(sender, recipient),
+        delivered: 1,
+        read: 1,
+    }));
     run(Kind::Acknowledge(AcknowledgeCommand {
         user: sender,
         device: 1,
@@ -219,6 +254,7 @@ fn requests() -> Vec<u8> {
     let sign_up = SignUpRequest {
         phone: "+1 555 000 100".to_owned(),
         epoch: 1,
+        code: "123456".to_owned(),
     };
     let open = OpenSessionRequest {
         user: 2,
@@ -235,6 +271,7 @@ fn requests() -> Vec<u8> {
         body: "hello".into(),
         epoch: 1,
         timeout_ms: 2000,
+        group: 0,
     };
     let subscribe = SubscribeRequest {
         user: 2,
@@ -256,6 +293,7 @@ fn requests() -> Vec<u8> {
         after: 0,
         limit: 500,
         epoch: 1,
+        caller: None,
     };
     framed([
         sign_up.encode_to_vec(),

@@ -15,7 +15,7 @@ use target_service::{
     client::{Attempt, CallError, ChannelOptions, Channels, Client, RetryPolicy, Subscription},
     env::{Clock, SimDisk, Streams},
     grpc::from_status,
-    node::{Bounds, NodeConfig, Reason, Retention, Timing},
+    node::{Bounds, NodeConfig, Reason, Retention, Timing, Verification},
     process::{Ended, RunningNode},
 };
 
@@ -73,6 +73,7 @@ impl Cluster {
     fn config(&self, node: u64) -> NodeConfig {
         NodeConfig {
             node,
+            cluster: String::new(),
             zone: format!("zone-{node}"),
             peers: self.peers.clone(),
             client_listen: self.clients[&node],
@@ -87,6 +88,8 @@ impl Cluster {
             bounds: self.bounds.clone(),
             volatile_write_cache: false,
             retention: Retention::default(),
+            state: Default::default(),
+            verification: Verification::default(),
         }
     }
 

@@ -8,11 +8,14 @@ use std::{
 };
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, Delivery, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, Position, Route, RoutesRequest,
-    RoutesResponse, SendRequest, SendResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse,
-    SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse, messaging_client::MessagingClient,
-    subscribe_event::Event,
+    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, AuditRequest, AuditResponse,
+    ChangeGroupRequest, ChangeGroupResponse, ContactsRequest, ContactsResponse, Delivery, DigestRequest,
+    DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest,
+    ImportContactsResponse, MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest,
+    OpenSessionResponse, Position, PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, Route,
+    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
+    SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest,
+    TransferLeaderRequest, TransferLeaderResponse, messaging_client::MessagingClient, subscribe_event::Event,
 };
 use target_service::{
     client::{CallError, ChannelOptions, Channels, Client, StreamEnd, UnknownCause},
@@ -48,6 +51,24 @@ const SESSION_ENDED: u64 = 3;
 
 #[tonic::async_trait]
 impl ClientApi for Scripted {
+    async fn request_code(&self, request: RequestCodeRequest, _: Call) -> Answer<RequestCodeResponse> {
+        Ok(RequestCodeResponse {
+            code: request.phone,
+            valid_ms: 1,
+        })
+    }
+
+    async fn presence(&self, _: PresenceRequest, _: Call) -> Answer<PresenceResponse> {
+        Ok(PresenceResponse::default())
+    }
+
+    async fn set_verification(&self, request: SetVerificationRequest, _: Call) -> Answer<SetVerificationResponse> {
+        Ok(SetVerificationResponse {
+            delay_ms: request.delay_ms,
+            failing: request.failing,
+        })
+    }
+
     async fn sign_up(&self, request: SignUpRequest, _: Call) -> Answer<SignUpResponse> {
         Err(Refusal {
             shard: Some(0),
@@ -91,6 +112,38 @@ impl ClientApi for Scripted {
         Ok(AcknowledgeResponse {
             acknowledged: request.sequence,
         })
+    }
+
+    async fn open(&self, _: OpenRequest, _: Call) -> Answer<OpenResponse> {
+        Ok(OpenResponse::default())
+    }
+
+    async fn sync(&self, _: OpenRequest, _: Call) -> Answer<OpenResponse> {
+        Ok(OpenResponse::default())
+    }
+
+    async fn acquit(&self, _: AcquitRequest, _: Call) -> Answer<AcquitResponse> {
+        Ok(AcquitResponse::default())
+    }
+
+    async fn import_contacts(&self, _: ImportContactsRequest, _: Call) -> Answer<ImportContactsResponse> {
+        Ok(ImportContactsResponse::default())
+    }
+
+    async fn contacts(&self, _: ContactsRequest, _: Call) -> Answer<ContactsResponse> {
+        Ok(ContactsResponse::default())
+    }
+
+    async fn change_group(&self, _: ChangeGroupRequest, _: Call) -> Answer<ChangeGroupResponse> {
+        Ok(ChangeGroupResponse::default())
+    }
+
+    async fn members(&self, _: MembersRequest, _: Call) -> Answer<MembersResponse> {
+        Ok(MembersResponse::default())
+    }
+
+    async fn audit(&self, _: AuditRequest, _: Call) -> Answer<AuditResponse> {
+        Ok(AuditResponse::default())
     }
 
     async fn history(&self, _: HistoryRequest, _: Call) -> Answer<HistoryResponse> {

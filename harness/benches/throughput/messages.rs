@@ -99,6 +99,7 @@ impl Attempts for Messages {
             body: payload::encode(item, SIZE),
             epoch: 0,
             timeout_ms: 0,
+            group: 0,
         };
         sender.client.send(request).await.outcome.is_ok()
     }

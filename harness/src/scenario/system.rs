@@ -70,6 +70,35 @@ pub const PLANTS: &[(&str, &str)] = &[
     ("corrupt", "flips a byte of some bodies"),
     ("dup-store", "forgets client ids, so that a retry is stored again"),
     ("stale", "answers reads from what a replica has applied, whoever leads"),
+    ("no-limit", "groups take more members than they may have"),
+    (
+        "leak-membership",
+        "whoever was removed from an open group is still sent what is said in it",
+    ),
+    ("leak-history", "a new member reads what was said before it came"),
+    (
+        "miss-joined",
+        "whoever came last is not sent the first message after that",
+    ),
+    ("accept-strangers", "a stranger's message to a group is taken"),
+    (
+        "phantom-contact",
+        "a contact that was found also appears in the list of somebody else",
+    ),
+    ("miscount-unread", "every 10th message is not counted as unread"),
+    (
+        "early-receipt",
+        "a receipt says what it is told, whether there was a delivery or not",
+    ),
+    ("double-account", "a repeated sign-up makes another account"),
+    (
+        "cross-leak",
+        "every 10th message is also shown to a user whom it doesn't concern",
+    ),
+    (
+        "forget-own-devices",
+        "a sender's own devices are not shown every 10th of its messages",
+    ),
 ];
 
 /// The system under test.

@@ -193,6 +193,11 @@ pub enum StreamEvent {
         /// The message.
         body: Bytes,
     },
+    /// Something of the service's that is no message.
+    Notice {
+        /// The device's own sequence.
+        sequence: u64,
+    },
     /// The server's heartbeat.
     Position {
         /// The last sequence assigned.
@@ -231,6 +236,10 @@ pub trait ChatClient: Send + Sync + 'static {
     fn home_of_user(&self, user: u64) -> String;
     /// The conversation of two users, and the part that holds it.
     fn conversation(&self, a: u64, b: u64) -> (u64, String);
+    /// Whether a sender's own devices are owed what it sends.
+    fn syncs_own_devices(&self) -> bool {
+        false
+    }
 
     /// Creates an account.
     async fn sign_up(&self, phone: &str, within: Duration) -> Answered<Account>;
@@ -240,8 +249,8 @@ pub trait ChatClient: Send + Sync + 'static {
     async fn send(&self, message: &Outgoing, within: Duration) -> Answered<Placed>;
     /// Opens a device's stream.
     async fn subscribe(&self, resume: Resume, within: Duration) -> Answered<Box<dyn DeviceStream>>;
-    /// Moves a device's cursor.
-    async fn acknowledge(&self, resume: Resume, within: Duration) -> Answered<()>;
+    /// Moves a device's cursor; answers where it is, which may be less far than asked for.
+    async fn acknowledge(&self, resume: Resume, within: Duration) -> Answered<u64>;
     /// Reads a page of a conversation behind `after`, linearizably.
     async fn history(&self, conversation: u64, after: u64, within: Duration) -> Answered<Page>;
     /// Ends sessions on one part.

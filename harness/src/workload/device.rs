@@ -105,7 +105,9 @@ impl Device {
     pub fn hear(&mut self, event: &StreamEvent, now: Nanos) -> Reaction {
         self.heard = now;
         match event {
-            StreamEvent::Delivery { sequence, .. } => self.hear_delivery(*sequence, now),
+            StreamEvent::Delivery { sequence, .. } | StreamEvent::Notice { sequence } => {
+                self.hear_delivery(*sequence, now)
+            }
             StreamEvent::Position {
                 last_sequence,
                 incarnation,

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, Command, FenceRequest, HistoryRequest, OpenSessionRequest, SendRequest, SignUpRequest,
-    SubscribeRequest,
+    AcknowledgeRequest, Command, FenceRequest, GroupCommand, HistoryRequest, ImportContactsRequest, OpenSessionRequest,
+    SendRequest, SignUpRequest, SubscribeRequest,
 };
 use prost::Message;
 use redb::{Database, backends::InMemoryBackend};
@@ -65,6 +65,7 @@ fn requests(bytes: &[u8]) {
             device: it.device,
             session: it.session,
             recipient: it.recipient,
+            group: it.group,
             body_bytes: it.body.len(),
         };
         let _ = validate::send(&shape, 0, SHARDS);
@@ -77,6 +78,12 @@ fn requests(bytes: &[u8]) {
     }
     if let Some(it) = read::<HistoryRequest>(bytes) {
         let _ = validate::history(it.conversation, 0, SHARDS);
+    }
+    if let Some(it) = read::<GroupCommand>(bytes) {
+        let _ = validate::change_group(&it, 0, SHARDS);
+    }
+    if let Some(it) = read::<ImportContactsRequest>(bytes) {
+        let _ = validate::import(&it.phones);
     }
     if let Some(it) = read::<FenceRequest>(bytes) {
         let _ = validate::fence(it.sessions.len());

@@ -48,6 +48,16 @@ pub fn conversation_id(a: u64, b: u64) -> u64 {
     xxh3_64(&pair)
 }
 
+/// The conversation of the group that a device makes under `client_id`: a repeated making makes the same group.
+#[must_use]
+pub fn group_id(creator: u64, device: u32, client_id: u64) -> u64 {
+    let mut maker = [0; 20];
+    maker[..8].copy_from_slice(&creator.to_be_bytes());
+    maker[8..12].copy_from_slice(&device.to_be_bytes());
+    maker[12..].copy_from_slice(&client_id.to_be_bytes());
+    xxh3_64(&maker)
+}
+
 /// The digits of a phone number: one leading `+`, and spaces, dots, hyphens and parentheses between digits, are
 /// dropped, so that one number has one spelling.
 ///
@@ -142,5 +152,6 @@ mod tests {
             (phone_bucket("49301234567"), conversation_id(1, 2)),
             (57479, 14_160_562_377_131_761_837)
         );
+        assert_ne!(group_id(1, 1, 2), group_id(1, 2, 1));
     }
 }

@@ -15,7 +15,7 @@ enum Space {
     AccountByPhone = 1,
     Account = 2,
     Device = 3,
-    Stream = 4,
+    // 4 was the streams of single devices.
     Conversation = 5,
     Message = 6,
     Dedup = 7,
@@ -26,10 +26,20 @@ enum Space {
     Inbox = 12,
     ConversationMark = 13,
     Fenced = 14,
-    Pending = 15,
+    // 15 was what was kept for accounts without devices.
     DeadLetter = 16,
     #[cfg(any(test, feature = "plants"))]
     Held = 17,
+    Entry = 18,
+    Code = 19,
+    CodeByTime = 20,
+    Thread = 21,
+    Unread = 22,
+    Member = 23,
+    Removed = 24,
+    Contact = 25,
+    Interest = 26,
+    Interested = 27,
 }
 
 impl Key {
@@ -80,9 +90,28 @@ impl Key {
         Self::device(user, 0)..=Self::device(user, u32::MAX)
     }
 
-    /// One delivery in a device's stream.
-    pub(super) fn stream(user: u64, device: u32, sequence: u64) -> Self {
-        Self::of(Space::Stream).u64(user).u32(device).u64(sequence)
+    /// One entry of a user's log.
+    pub(super) fn entry(user: u64, number: u64) -> Self {
+        Self::of(Space::Entry).u64(user).u64(number)
+    }
+
+    /// The code that was carried to a phone.
+    pub(super) fn code(phone: &str) -> Self {
+        let mut key = Self::of(Space::Code);
+        key.0.extend_from_slice(phone.as_bytes());
+        key
+    }
+
+    /// The same, in the order in which it is forgotten.
+    pub(super) fn code_by_time(issued_ms: u64, phone: &str) -> Self {
+        let mut key = Self::of(Space::CodeByTime).u64(issued_ms);
+        key.0.extend_from_slice(phone.as_bytes());
+        key
+    }
+
+    /// Every code issued at or before `issued_ms`.
+    pub(super) fn codes_until(issued_ms: u64) -> RangeInclusive<Self> {
+        Self::of(Space::CodeByTime)..=Self::code_by_time(issued_ms, "\u{7f}")
     }
 
     /// A conversation.
@@ -119,6 +148,72 @@ impl Key {
         Self::of(Space::Sender).u64(user).u32(device)
     }
 
+    /// A user's conversation.
+    pub(super) fn thread(user: u64, conversation: u64) -> Self {
+        Self::of(Space::Thread).u64(user).u64(conversation)
+    }
+
+    /// A message that a user has not read.
+    pub(super) fn unread(user: u64, conversation: u64, position: u64) -> Self {
+        Self::of(Space::Unread).u64(user).u64(conversation).u64(position)
+    }
+
+    /// A member of a conversation.
+    pub(super) fn member(conversation: u64, user: u64) -> Self {
+        Self::of(Space::Member).u64(conversation).u64(user)
+    }
+
+    /// All members of a conversation.
+    pub(super) fn members(conversation: u64) -> RangeInclusive<Self> {
+        Self::member(conversation, 0)..=Self::member(conversation, u64::MAX)
+    }
+
+    /// Somebody who was removed from an open group.
+    pub(super) fn removed(conversation: u64, user: u64) -> Self {
+        Self::of(Space::Removed).u64(conversation).u64(user)
+    }
+
+    /// A contact of a user.
+    pub(super) fn contact(user: u64, phone: &str) -> Self {
+        let mut key = Self::of(Space::Contact).u64(user);
+        key.0.extend_from_slice(phone.as_bytes());
+        key
+    }
+
+    /// The contacts of a user from `phone` on.
+    pub(super) fn contacts(user: u64, phone: &str) -> RangeInclusive<Self> {
+        Self::contact(user, phone)..=Self::contact(user, "\u{7f}")
+    }
+
+    /// The number in the key of a contact.
+    pub(super) fn phone_of_contact(key: &[u8]) -> &str {
+        key.get(9..)
+            .and_then(|phone| std::str::from_utf8(phone).ok())
+            .unwrap_or_default()
+    }
+
+    /// An account that has imported a number which is signed up here. The number's length keeps numbers apart of which
+    /// one begins with the other.
+    pub(super) fn interest(phone: &str, importer: u64) -> Self {
+        Self::of_phone(Space::Interest, phone).u64(importer)
+    }
+
+    /// All accounts that have imported a number.
+    pub(super) fn all_interest(phone: &str) -> RangeInclusive<Self> {
+        Self::interest(phone, 0)..=Self::interest(phone, u64::MAX)
+    }
+
+    /// How many these are.
+    pub(super) fn interested(phone: &str) -> Self {
+        Self::of_phone(Space::Interested, phone)
+    }
+
+    fn of_phone(space: Space, phone: &str) -> Self {
+        let mut key = Self::of(space).u32(u32::try_from(phone.len()).unwrap_or(u32::MAX));
+        key.0.extend_from_slice(phone.as_bytes());
+        key
+    }
+
     /// An item for another shard.
     pub(super) fn outbox(to_shard: u32, sequence: u64) -> Self {
         Self::of(Space::Outbox).u32(to_shard).u64(sequence)
@@ -149,11 +244,6 @@ impl Key {
         Self::of(Space::Fenced).u64(session)
     }
 
-    /// The n-th item kept for an account without devices.
-    pub(super) fn pending(user: u64, n: u64) -> Self {
-        Self::of(Space::Pending).u64(user).u64(n)
-    }
-
     /// The n-th item for an account that does not exist.
     pub(super) fn dead_letter(n: u64) -> Self {
         Self::of(Space::DeadLetter).u64(n)
@@ -161,14 +251,14 @@ impl Key {
 
     /// A delivery that the plant `reorder` holds back.
     #[cfg(any(test, feature = "plants"))]
-    pub(super) fn held(user: u64, device: u32) -> Self {
-        Self::of(Space::Held).u64(user).u32(device)
+    pub(super) fn held(user: u64) -> Self {
+        Self::of(Space::Held).u64(user)
     }
 
     /// All deliveries held back.
     #[cfg(any(test, feature = "plants"))]
     pub(super) fn all_held() -> RangeInclusive<Self> {
-        Self::held(0, 0)..=Self::held(u64::MAX, u32::MAX)
+        Self::held(0)..=Self::held(u64::MAX)
     }
 }
 
@@ -193,18 +283,20 @@ mod tests {
             Key::account_by_phone("12345"),
             Key::account(9),
             Key::device(1, 1),
-            Key::stream(1, 1, 255),
-            Key::stream(1, 1, 256),
-            Key::stream(1, 2, 1),
-            Key::stream(2, 1, 1),
             Key::dedup_by_time(255, 9, 9, 9),
             Key::dedup_by_time(256, 1, 1, 1),
             Key::outbox(1, 9),
             Key::outbox(2, 1),
+            Key::entry(1, 255),
+            Key::entry(1, 256),
+            Key::entry(2, 1),
+            Key::code_by_time(7, "99999"),
+            Key::code_by_time(8, "11111"),
         ];
         assert!(ordered.is_sorted());
-        assert!(Key::dedup_until(255).contains(&ordered[8]));
-        assert!(!Key::dedup_until(255).contains(&ordered[9]));
+        assert!(Key::dedup_until(255).contains(&ordered[4]));
+        assert!(!Key::dedup_until(255).contains(&ordered[5]));
+        assert!(Key::codes_until(7).contains(&ordered[11]) && !Key::codes_until(7).contains(&ordered[12]));
         assert_eq!(u64_at(Key::dedup_by_time(7, 8, 9, 10).bytes(), 9), Some(8));
         assert_eq!(u32_at(Key::device(7, 3).bytes(), 9), Some(3));
         assert_eq!(u64_at(&[1, 2], 0), None);

@@ -1,6 +1,7 @@
 //! The machine: one shard's database, and the batches of log entries applied to it.
 
 use redb::{Database, Durability, ReadableDatabase as _};
+use serde::{Deserialize, Serialize};
 
 use super::{
     apply::Applier,
@@ -10,19 +11,26 @@ use super::{
     records::{FORMAT, Meta},
     reply::{Applied, Committed},
     store::{self, TABLE},
+    validate::GROUP_MEMBERS_MAX,
 };
 
 /// What all replicas of a shard must agree on, besides the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// How long a client id is remembered, in milliseconds of log time.
+    /// How long a client id is remembered, in milliseconds of log time. After that, whether it was used is not known, and
+    /// it is never taken again.
     pub dedup_ms: u64,
     /// Most unacknowledged items in the outbox to one shard; a send that finds it full is refused.
     pub outbox_max: u64,
-    /// Most unacknowledged deliveries in one device's stream; a full one stops the outboxes that feed it.
+    /// Most entries of a user's log that some device has not acknowledged; a full one stops the outboxes that feed it.
     pub stream_max: u64,
-    /// Most items kept for an account that has no device yet; a full one stops the outboxes that feed it.
+    /// Most entries kept for an account that has no device yet; a full one stops the outboxes that feed it.
     pub pending_max: u64,
+    /// Most members of a group.
+    pub group_max: u64,
+    /// How long a code for a sign-up can be used, in milliseconds of log time.
+    pub code_ms: u64,
     /// Most items for unknown accounts that are kept; the oldest go first. All are counted.
     pub dead_letters_max: u64,
 }
@@ -34,6 +42,8 @@ impl Default for Settings {
             outbox_max: 1_000_000,
             stream_max: 1_000_000,
             pending_max: 10_000,
+            group_max: GROUP_MEMBERS_MAX,
+            code_ms: 10 * 60 * 1000,
             dead_letters_max: 10_000,
         }
     }

@@ -16,6 +16,7 @@ mod apply;
 mod error;
 mod fuzz;
 mod keys;
+mod lists;
 mod machine;
 #[cfg(any(test, feature = "plants"))]
 mod plants;

@@ -3,22 +3,22 @@
 
 use std::str::FromStr;
 
-use firedrill_proto::chat::v1::Delivery;
+use firedrill_proto::chat::v1::{ContactMatch, Delivery, subscribe_event::Event};
 
 use super::{
     apply::Applier,
     error::ChatError,
-    keys::{Key, u32_at, u64_at},
-    records::{Device, Held},
+    keys::{Key, u64_at},
+    records::{Account, ContactRecord, Conversation, Held, Member, Present},
     store,
 };
 
 /// A wrong behaviour of the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
-    /// Every 50th delivery is appended to the device's stream twice, under two sequences.
+    /// Every 50th delivery is appended to the user's log twice, under two sequences.
     Redeliver,
-    /// Every 50th delivery is held back until the next one of its conversation has gone to the device.
+    /// Every 50th delivery is held back until the next one of its conversation has gone to the user.
     Reorder,
     /// Every 100th delivery never happens.
     DropDelivery,
@@ -26,6 +26,28 @@ pub enum Plant {
     Corrupt,
     /// Client ids are forgotten at once: a repeated send is stored again.
     DupStore,
+    /// Groups take more members than they may have.
+    NoLimit,
+    /// Whoever was removed from an open group is still sent what is said in it.
+    LeakMembership,
+    /// A new member reads what was said before it came.
+    LeakHistory,
+    /// Whoever came last is not sent the first message after that.
+    MissJoined,
+    /// A stranger's message to a group is taken.
+    AcceptStrangers,
+    /// A contact that was found also appears in the list of somebody else.
+    PhantomContact,
+    /// Every 10th message is not counted as unread.
+    MiscountUnread,
+    /// A receipt says what it is told, whether there was a delivery or not.
+    EarlyReceipt,
+    /// A repeated sign-up makes another account.
+    DoubleAccount,
+    /// Every 10th message is also shown to a user whom it doesn't concern.
+    CrossLeak,
+    /// A sender's own devices are not shown every 10th of its messages.
+    ForgetOwnDevices,
 }
 
 impl Plant {
@@ -36,7 +58,31 @@ impl Plant {
         ("drop-delivery", Self::DropDelivery),
         ("corrupt", Self::Corrupt),
         ("dup-store", Self::DupStore),
+        ("no-limit", Self::NoLimit),
+        ("leak-membership", Self::LeakMembership),
+        ("leak-history", Self::LeakHistory),
+        ("miss-joined", Self::MissJoined),
+        ("accept-strangers", Self::AcceptStrangers),
+        ("phantom-contact", Self::PhantomContact),
+        ("miscount-unread", Self::MiscountUnread),
+        ("early-receipt", Self::EarlyReceipt),
+        ("double-account", Self::DoubleAccount),
+        ("cross-leak", Self::CrossLeak),
+        ("forget-own-devices", Self::ForgetOwnDevices),
     ];
+
+    /// Whether it plays with what goes into users' logs.
+    pub(super) const fn plays_with_deliveries(self) -> bool {
+        matches!(
+            self,
+            Self::Redeliver
+                | Self::Reorder
+                | Self::DropDelivery
+                | Self::Corrupt
+                | Self::CrossLeak
+                | Self::ForgetOwnDevices
+        )
+    }
 
     /// Its name.
     #[must_use]
@@ -47,14 +93,29 @@ impl Plant {
             Self::DropDelivery => "drop-delivery",
             Self::Corrupt => "corrupt",
             Self::DupStore => "dup-store",
+            Self::NoLimit => "no-limit",
+            Self::LeakMembership => "leak-membership",
+            Self::LeakHistory => "leak-history",
+            Self::MissJoined => "miss-joined",
+            Self::AcceptStrangers => "accept-strangers",
+            Self::PhantomContact => "phantom-contact",
+            Self::MiscountUnread => "miscount-unread",
+            Self::EarlyReceipt => "early-receipt",
+            Self::DoubleAccount => "double-account",
+            Self::CrossLeak => "cross-leak",
+            Self::ForgetOwnDevices => "forget-own-devices",
         }
     }
 }
 
 /// There is no plant of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no plant {0:?} in the state machine: redeliver, reorder, drop-delivery, corrupt and dup-store are known")]
+#[error("no plant {0:?} in the state machine: {names} are known", names = names())]
 pub struct UnknownPlant(String);
+
+fn names() -> String {
+    Plant::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
 
 impl FromStr for Plant {
     type Err = UnknownPlant;
@@ -74,6 +135,9 @@ const OFTEN: u64 = 50;
 /// How often `drop-delivery` and `corrupt` strike, in deliveries.
 const SELDOM: u64 = 100;
 
+/// How often the plants strike that only some messages give an occasion to.
+const OFTENER: u64 = 10;
+
 /// Log time after which a delivery held back is let go, in milliseconds, so that the last one is late and not lost.
 const HELD_MS_MAX: u64 = 1000;
 
@@ -86,16 +150,19 @@ impl Applier<'_> {
         &mut self,
         plant: Plant,
         user: u64,
-        device: u32,
-        record: &mut Device,
+        account: &mut Account,
         mut delivery: Delivery,
     ) -> Result<(), ChatError> {
+        let own = delivery.sender == user;
+        if own != (plant == Plant::ForgetOwnDevices) {
+            return self.append(user, account, Event::Delivery(delivery));
+        }
         self.meta.plant_deliveries += 1;
         let n = self.meta.plant_deliveries;
         match plant {
             Plant::Redeliver if n.is_multiple_of(OFTEN) => {
-                self.append(user, device, record, delivery.clone())?;
-                self.append(user, device, record, delivery)
+                self.append(user, account, Event::Delivery(delivery.clone()))?;
+                self.append(user, account, Event::Delivery(delivery))
             }
             Plant::DropDelivery if n.is_multiple_of(SELDOM) => Ok(()),
             Plant::Corrupt if n.is_multiple_of(SELDOM) => {
@@ -104,28 +171,88 @@ impl Applier<'_> {
                     *last ^= 0x20;
                 }
                 delivery.body = body.into();
-                self.append(user, device, record, delivery)
+                self.append(user, account, Event::Delivery(delivery))
             }
-            Plant::Reorder => self.deliver_reordered(n, user, device, record, delivery),
-            _ => self.append(user, device, record, delivery),
+            Plant::ForgetOwnDevices if n.is_multiple_of(OFTENER) => Ok(()),
+            Plant::CrossLeak if n.is_multiple_of(OFTENER) => {
+                self.leak(user, &delivery)?;
+                self.append(user, account, Event::Delivery(delivery))
+            }
+            Plant::Reorder => self.deliver_reordered(n, user, account, delivery),
+            _ => self.append(user, account, Event::Delivery(delivery)),
         }
+    }
+
+    /// `cross-leak`: somebody else of this shard gets it too.
+    fn leak(&mut self, user: u64, delivery: &Delivery) -> Result<(), ChatError> {
+        let Some((other, mut account)) = self.somebody_but(&[user, delivery.sender])? else {
+            return Ok(());
+        };
+        self.append(other, &mut account, Event::Delivery(delivery.clone()))?;
+        store::put(&mut self.table, &Key::account(other), &account)
+    }
+
+    /// An account of this shard that is none of `users`.
+    fn somebody_but(&self, users: &[u64]) -> Result<Option<(u64, Account)>, ChatError> {
+        let accounts = Key::account(0)..=Key::account(u64::MAX);
+        let found = store::scan::<Account>(&self.table, &accounts, users.len() + 1, usize::MAX)?;
+        let mut found = found
+            .into_iter()
+            .filter_map(|(key, account)| Some((u64_at(&key, 1)?, account)));
+        Ok(found.find(|(user, _)| !users.contains(user)))
+    }
+
+    /// The plants that play with whom a message in a group is for.
+    pub(super) fn plant_members(&self, id: u64, sender: u64, members: &mut Vec<u64>) -> Result<(), ChatError> {
+        match self.plant {
+            Some(Plant::LeakMembership) => {
+                let removed = Key::removed(id, 0)..=Key::removed(id, u64::MAX);
+                let removed = store::scan::<Present>(&self.table, &removed, HELD_MAX, usize::MAX)?;
+                members.extend(removed.iter().filter_map(|(key, _)| u64_at(key, 9)));
+            }
+            Some(Plant::MissJoined) => {
+                let record: Conversation = store::get(&self.table, &Key::conversation(id))?.unwrap_or_default();
+                let last = record.last_position;
+                let mut kept = Vec::with_capacity(members.len());
+                for &user in &*members {
+                    let member: Member = store::get(&self.table, &Key::member(id, user))?.unwrap_or_default();
+                    if user == sender || member.joined != last {
+                        kept.push(user);
+                    }
+                }
+                *members = kept;
+            }
+            Some(Plant::AcceptStrangers) if !members.contains(&sender) => members.push(sender),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `phantom-contact`: somebody else of this shard gets the contact too.
+    pub(super) fn plant_phantom(&mut self, found: &ContactMatch, record: &ContactRecord) -> Result<(), ChatError> {
+        if self.plant != Some(Plant::PhantomContact) {
+            return Ok(());
+        }
+        if let Some((other, _)) = self.somebody_but(&[found.owner, found.user])? {
+            store::put(&mut self.table, &Key::contact(other, &found.phone), record)?;
+        }
+        Ok(())
     }
 
     fn deliver_reordered(
         &mut self,
         n: u64,
         user: u64,
-        device: u32,
-        record: &mut Device,
+        account: &mut Account,
         delivery: Delivery,
     ) -> Result<(), ChatError> {
-        let key = Key::held(user, device);
+        let key = Key::held(user);
         if let Some(held) = store::get::<Held>(&self.table, &key)?.and_then(|held| held.delivery) {
             store::remove(&mut self.table, &key)?;
             let swapped = held.conversation == delivery.conversation;
             let (first, second) = if swapped { (delivery, held) } else { (held, delivery) };
-            self.append(user, device, record, first)?;
-            return self.append(user, device, record, second);
+            self.append(user, account, Event::Delivery(first))?;
+            return self.append(user, account, Event::Delivery(second));
         }
         let room = store::scan::<Held>(&self.table, &Key::all_held(), HELD_MAX, usize::MAX)?.len() < HELD_MAX;
         if n.is_multiple_of(OFTEN) && room {
@@ -135,7 +262,7 @@ impl Applier<'_> {
             };
             return store::put(&mut self.table, &key, &held);
         }
-        self.append(user, device, record, delivery)
+        self.append(user, account, Event::Delivery(delivery))
     }
 
     /// Lets go what was held back for too long.
@@ -147,17 +274,17 @@ impl Applier<'_> {
             if held.time_ms + HELD_MS_MAX > self.meta.time_ms {
                 continue;
             }
-            let (Some(user), Some(device)) = (u64_at(&key, 1), u32_at(&key, 9)) else {
+            let Some(user) = u64_at(&key, 1) else {
                 return Err(store::damaged(&key, "too short"));
             };
-            let device_key = Key::device(user, device);
-            let record = store::get::<Device>(&self.table, &device_key)?;
-            let (Some(mut record), Some(delivery)) = (record, held.delivery) else {
+            let account_key = Key::account(user);
+            let account = store::get::<Account>(&self.table, &account_key)?;
+            let (Some(mut account), Some(delivery)) = (account, held.delivery) else {
                 return Err(store::damaged(&key, "held for nobody"));
             };
-            store::remove(&mut self.table, &Key::held(user, device))?;
-            self.append(user, device, &mut record, delivery)?;
-            store::put(&mut self.table, &device_key, &record)?;
+            store::remove(&mut self.table, &Key::held(user))?;
+            self.append(user, &mut account, Event::Delivery(delivery))?;
+            store::put(&mut self.table, &account_key, &account)?;
         }
         Ok(())
     }

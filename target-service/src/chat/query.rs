@@ -1,17 +1,19 @@
 //! What can be asked of the state. Whether the answer is linearizable is the caller's business (ReadIndex); here it is
 //! simply what has been applied.
 
-use firedrill_proto::chat::v1::{Delivery, HistoryResponse, OutboxItem, StoredMessage};
+use firedrill_proto::chat::v1::{
+    Delivery, HistoryResponse, OutboxItem, StoredMessage, SubscribeEvent, subscribe_event::Event,
+};
 use redb::{ReadOnlyTable, ReadableDatabase as _};
 
 use super::{
     Machine,
     error::ChatError,
     keys::{Key, u32_at, u64_at},
-    records::{Conversation, Device, Mark, OutboxHead, StoredBody},
+    records::{Account, Conversation, Device, Mark, OutboxHead, StoredBody},
     refused::Refused,
     store::{self, TABLE},
-    validate::QUERY_ITEMS_MAX,
+    validate::{DEVICES_MAX, QUERY_ITEMS_MAX},
 };
 
 /// Most bytes of records that one query returns; at least one record comes whatever its size.
@@ -52,11 +54,11 @@ pub struct Counts {
     pub outbox_backlog: u64,
     /// Deliveries that devices have not acknowledged.
     pub delivery_backlog: u64,
-    /// Items kept for accounts that have no device yet.
+    /// Entries kept for accounts that have no device yet.
     pub pending: u64,
     /// Items for accounts that do not exist, ever.
     pub dead_letters: u64,
-    /// Deliveries appended to devices' streams, ever.
+    /// Entries given to devices, ever.
     pub delivered: u64,
     /// Log time, milliseconds.
     pub time_ms: u64,
@@ -98,6 +100,7 @@ impl Machine {
                 client_id: it.client_id,
                 recipient: it.recipient,
                 body: it.body,
+                change: it.change,
             })
             .collect();
         Ok(HistoryResponse {
@@ -106,14 +109,61 @@ impl Machine {
         })
     }
 
-    /// What a device is owed behind sequence `after`, at most `limit` and a megabyte. What it acknowledged is gone: the
-    /// answer then starts behind that.
+    /// What a device is owed behind its sequence `after`, at most `limit` and a megabyte, each with its sequence. What it
+    /// acknowledged is not given again: the answer then starts behind that.
+    ///
+    /// # Errors
+    /// When the database fails or is damaged.
+    pub fn entries(&self, user: u64, device: u32, after: u64, limit: usize) -> Result<Vec<(u64, Event)>, ChatError> {
+        let table = self.read()?;
+        let Some(record) = store::get::<Device>(&table, &Key::device(user, device))? else {
+            return Ok(Vec::new());
+        };
+        let after = after.max(record.acknowledged);
+        let first = record.base.saturating_add(after).saturating_add(1);
+        let range = Key::entry(user, first)..=Key::entry(user, u64::MAX);
+        let found = store::scan::<SubscribeEvent>(&table, &range, limit.min(QUERY_ITEMS_MAX), QUERY_BYTES_MAX)?;
+        found
+            .into_iter()
+            .map(|(key, entry)| match (u64_at(&key, 9), entry.event) {
+                (Some(number), Some(event)) => Ok((number - record.base, numbered(event, number - record.base))),
+                _ => Err(store::damaged(
+                    &key,
+                    "an entry of a kind that this version doesn't know",
+                )),
+            })
+            .collect()
+    }
+
+    /// The messages among [`Machine::entries`].
     ///
     /// # Errors
     /// When the database fails or is damaged.
     pub fn deliveries(&self, user: u64, device: u32, after: u64, limit: usize) -> Result<Vec<Delivery>, ChatError> {
-        let range = Key::stream(user, device, after.saturating_add(1))..=Key::stream(user, device, u64::MAX);
-        self.values(&range, limit)
+        let entries = self.entries(user, device, after, limit)?.into_iter();
+        Ok(entries
+            .filter_map(|(_, event)| match event {
+                Event::Delivery(delivery) => Some(delivery),
+                Event::Position(_) | Event::Notice(_) => None,
+            })
+            .collect())
+    }
+
+    /// All devices of an account, by number; `None` when there is no such account.
+    ///
+    /// # Errors
+    /// When the database fails or is damaged.
+    pub fn devices(&self, user: u64) -> Result<Option<Vec<(u32, DeviceState)>>, ChatError> {
+        let table = self.read()?;
+        let Some(account) = store::get::<Account>(&table, &Key::account(user))? else {
+            return Ok(None);
+        };
+        let found = store::scan::<Device>(&table, &Key::devices(user), DEVICES_MAX as usize, usize::MAX)?;
+        let devices = found.into_iter().filter_map(|(key, record)| {
+            let number = u32_at(&key, 9)?;
+            Some((number, state(&record, &account)))
+        });
+        Ok(Some(devices.collect()))
     }
 
     /// Where a device stands; `None` when it was never registered.
@@ -121,8 +171,10 @@ impl Machine {
     /// # Errors
     /// When the database fails or is damaged.
     pub fn device_state(&self, user: u64, device: u32) -> Result<Option<DeviceState>, ChatError> {
-        let record: Option<Device> = store::get(&self.read()?, &Key::device(user, device))?;
-        Ok(record.map(|record| state(&record)))
+        let table = self.read()?;
+        let record: Option<Device> = store::get(&table, &Key::device(user, device))?;
+        let account: Account = store::get(&table, &Key::account(user))?.unwrap_or_default();
+        Ok(record.map(|record| state(&record, &account)))
     }
 
     /// Where a device stands, if `session` is its session today.
@@ -142,7 +194,8 @@ impl Machine {
         if record.session != session || store::has(&table, &Key::fenced(session))? {
             return Ok(Err(Refused::SessionEnded { session }));
         }
-        Ok(Ok(state(&record)))
+        let account: Account = store::get(&table, &Key::account(user))?.unwrap_or_default();
+        Ok(Ok(state(&record, &account)))
     }
 
     /// Whether `session` was fenced on this shard.
@@ -188,6 +241,15 @@ impl Machine {
             .collect())
     }
 
+    /// The sequence of the last item that was ever put into the outbox to `to_shard`; 0 when there was none.
+    ///
+    /// # Errors
+    /// When the database fails or is damaged.
+    pub fn outbox_last(&self, to_shard: u32) -> Result<u64, ChatError> {
+        let head: Option<OutboxHead> = store::get(&self.read()?, &Key::outbox_head(to_shard))?;
+        Ok(head.unwrap_or_default().last_sequence)
+    }
+
     /// How much of the outbox of `from_shard` has been accepted here.
     ///
     /// # Errors
@@ -211,11 +273,21 @@ impl Machine {
     }
 }
 
-const fn state(record: &Device) -> DeviceState {
+pub(super) const fn state(record: &Device, account: &Account) -> DeviceState {
     DeviceState {
         session: record.session,
         acknowledged: record.acknowledged,
-        last_sequence: record.last_sequence,
+        last_sequence: account.last_entry.saturating_sub(record.base),
         incarnation: record.incarnation,
     }
+}
+
+/// An entry under a device's own sequence.
+fn numbered(mut event: Event, sequence: u64) -> Event {
+    match &mut event {
+        Event::Delivery(delivery) => delivery.sequence = sequence,
+        Event::Notice(notice) => notice.sequence = sequence,
+        Event::Position(_) => {}
+    }
+    event
 }

@@ -1,4 +1,5 @@
-//! Why a command was refused. A refused command surely did not happen.
+//! Why a command was refused. A refused command surely did not happen, but for [`Refused::ClientIdExpired`]: it changed
+//! nothing, and may have happened before.
 
 /// The reason of a refusal, with the values that a caller can act on. Deterministic: every replica refuses alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,14 +38,43 @@ pub enum Refused {
         /// The id that was named.
         client_id: u64,
     },
-    /// The client id is not newer than ids of this device that have been forgotten, so whether it was used is not known.
-    #[error("client id {client_id} is older than what is remembered (up to {floor} is forgotten): choose a higher one")]
+    /// The client id is not newer than ids of this device that have been forgotten, so whether it was used is not known:
+    /// the message may have been stored long ago.
+    #[error(
+        "client id {client_id} is older than what is remembered (up to {floor} is forgotten): look for the message in the \
+         history, and number new ones higher"
+    )]
     ClientIdExpired {
         /// The id that was named.
         client_id: u64,
         /// The highest forgotten id of the device.
         floor: u64,
     },
+    /// There is no such group, or the user has no such conversation.
+    #[error("no conversation {conversation}")]
+    NoSuchConversation {
+        /// The id that was named.
+        conversation: u64,
+    },
+    /// The user doesn't belong to the conversation, or may not do this in it.
+    #[error("user {user} may not do this in conversation {conversation}")]
+    NotMember {
+        /// The conversation.
+        conversation: u64,
+        /// The user; 0 when none was named.
+        user: u64,
+    },
+    /// The group would be larger than groups may be; nothing was changed.
+    #[error("group {conversation} would have more than {max} members")]
+    GroupFull {
+        /// The group.
+        conversation: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// The code is not the one that was carried to the phone, or it is too old, or wrong ones were shown too often.
+    #[error("wrong code: ask for a new one")]
+    WrongCode,
     /// Not a phone number.
     #[error("not a phone number: 5 to 20 digits are wanted")]
     PhoneInvalid,

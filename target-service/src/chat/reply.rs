@@ -69,6 +69,13 @@ pub enum Reply {
         /// False when it had existed before.
         created: bool,
     },
+    /// To the issuing of a code.
+    CodeIssued {
+        /// The code that can be shown now.
+        code: String,
+        /// For how long, in milliseconds of log time.
+        valid_ms: u64,
+    },
     /// To the opening of a session.
     Opened {
         /// The session.
@@ -88,6 +95,33 @@ pub enum Reply {
         position: u64,
         /// True when the message had been committed before, and this is the first answer again.
         repeated: bool,
+    },
+    /// To a change of a group.
+    GroupChanged {
+        /// The group.
+        conversation: u64,
+        /// Where the change stands; the last position when there was nothing left to change.
+        position: u64,
+        /// How many members there are now.
+        members: u64,
+        /// True when this is the first answer again.
+        repeated: bool,
+    },
+    /// To a receipt.
+    Receipted {
+        /// What counts as delivered now.
+        delivered: u64,
+        /// What counts as read now.
+        read: u64,
+        /// What is left unread.
+        unread: u64,
+    },
+    /// To an import of contacts.
+    Imported {
+        /// Numbers that were new.
+        added: u64,
+        /// Numbers in the address book now.
+        total: u64,
     },
     /// To an acknowledgement.
     Acknowledged {
@@ -122,10 +156,12 @@ pub enum Reply {
 pub struct Applied {
     /// One for each command, in the order of the log.
     pub outcomes: Vec<Outcome>,
-    /// Devices (user, device) whose stream grew.
-    pub delivered: BTreeSet<(u64, u32)>,
+    /// Users whose log grew.
+    pub delivered: BTreeSet<u64>,
     /// Shards whose outbox grew.
     pub outboxes: BTreeSet<u32>,
     /// Sessions that ended: replaced by a newer one, or fenced.
     pub ended_sessions: BTreeSet<u64>,
+    /// Deliveries were let go, so that there may be room for what was refused before.
+    pub made_room: bool,
 }

@@ -51,6 +51,29 @@ impl Machine {
     /// When the snapshot is damaged, of another shard or another index, or older than what is applied (nothing was
     /// changed then), or the database fails.
     pub fn install(&mut self, index: u64, term: u64, data: &[u8]) -> Result<(), ChatError> {
+        let (records, meta) = self.checked(index, term, data)?;
+        let txn = durable(&self.db)?;
+        txn.delete_table(TABLE)?;
+        {
+            let mut table = txn.open_table(TABLE)?;
+            for (key, value) in records {
+                table.insert(key, value)?;
+            }
+        }
+        txn.commit()?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    /// Whether [`Machine::install`] would take a snapshot, as far as its bytes tell.
+    ///
+    /// # Errors
+    /// As for [`Machine::install`].
+    pub fn check_snapshot(&self, index: u64, term: u64, data: &[u8]) -> Result<(), ChatError> {
+        self.checked(index, term, data).map(drop)
+    }
+
+    fn checked<'a>(&self, index: u64, term: u64, data: &'a [u8]) -> Result<(Vec<Record<'a>>, Meta), ChatError> {
         let records = parse(data)?;
         let meta = meta_of(&records)?;
         check_home(&meta, self.meta.shard, self.meta.shards)?;
@@ -69,17 +92,7 @@ impl Machine {
                 &format!("it is of index {index}, {} is applied", self.meta.applied_index),
             ));
         }
-        let txn = durable(&self.db)?;
-        txn.delete_table(TABLE)?;
-        {
-            let mut table = txn.open_table(TABLE)?;
-            for (key, value) in records {
-                table.insert(key, value)?;
-            }
-        }
-        txn.commit()?;
-        self.meta = meta;
-        Ok(())
+        Ok((records, meta))
     }
 
     /// A digest of everything applied, the applied index included: replicas at the same index must agree. Reads the

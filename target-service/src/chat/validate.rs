@@ -1,8 +1,12 @@
 //! Bounds on what clients ask. A front checks them before proposing; the state machine checks them again, since what
 //! stands in the log may come from another version.
 
+use std::collections::BTreeSet;
+
+use firedrill_proto::chat::v1::{GroupChangeKind, GroupCommand};
+
 use super::{
-    ids::{conversation_id, normalise_phone, owner, phone_shard, session_shard},
+    ids::{conversation_id, group_id, normalise_phone, owner, phone_shard, session_shard},
     refused::Refused,
 };
 
@@ -12,11 +16,44 @@ pub const DEVICES_MAX: u32 = 10;
 /// Most bytes of a message's body.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Most sessions that one command fences.
-pub const FENCE_SESSIONS_MAX: usize = 100_000;
+/// Most members of a group.
+pub const GROUP_MEMBERS_MAX: u64 = 200;
+
+/// Most accounts that a group remembers as removed.
+pub const REMOVED_MAX: u64 = 1000;
+
+/// Groups of more members don't tell each of them what each has read: whoever wants to know asks.
+pub const RECEIPT_MEMBERS_MAX: usize = 16;
+
+/// Most unread messages of a conversation that are counted.
+pub const UNREAD_MAX: u64 = 1000;
+
+/// Bytes of the last message that a list of conversations shows.
+pub const HEAD_BYTES_MAX: usize = 80;
+
+/// Most numbers in one import.
+pub const IMPORT_MAX: usize = 500;
+
+/// Most numbers in an address book.
+pub const CONTACTS_MAX: u64 = 5000;
+
+/// Most accounts that are told when a number's account appears.
+pub const INTERESTED_MAX: u64 = 1000;
+
+/// Digits of a code for a sign-up.
+pub const CODE_DIGITS: usize = 6;
+
+/// Most sessions that one command fences: at ten bytes each they fit into the largest request.
+pub const FENCE_SESSIONS_MAX: usize = 16_384;
 
 /// Most outbox items that one command accepts.
 pub const OUTBOX_ITEMS_MAX: usize = 4096;
+
+/// Most bytes of the outbox items that one command accepts.
+pub const OUTBOX_BYTES_MAX: usize = 4 << 20;
+
+/// Most deliveries that one acknowledgement lets go: the state machine does nothing else meanwhile.
+pub const ACKNOWLEDGED_MAX: u64 = 4096;
 
 /// Most items that one query returns, whatever limit it asked for.
 pub const QUERY_ITEMS_MAX: usize = 1000;
@@ -29,6 +66,18 @@ pub fn sign_up(phone: &str, shard: u32, shards: u32) -> Result<String, Refused> 
     let digits = normalise_phone(phone)?;
     at_home(phone_shard(&digits, shards)?, shard)?;
     Ok(digits)
+}
+
+/// A code for a sign-up.
+///
+/// # Errors
+/// When it is not of the length that codes have, or not digits.
+pub fn code(code: &str) -> Result<(), Refused> {
+    if code.len() == CODE_DIGITS && code.bytes().all(|digit| digit.is_ascii_digit()) {
+        Ok(())
+    } else {
+        Err(Refused::WrongCode)
+    }
 }
 
 /// The opening of a session on `shard` of `shards`. Whether the account exists is only known when it is applied.
@@ -53,12 +102,20 @@ pub fn send(send: &SendShape, shard: u32, shards: u32) -> Result<u64, Refused> {
             max: BODY_BYTES_MAX as u64,
         });
     }
+    if send.group != 0 {
+        if send.recipient != 0 {
+            return Err(Refused::Malformed {
+                what: "it names a group and a recipient",
+            });
+        }
+        acts(send.sender, send.session, shards)?;
+        at_home(owner(send.group, shards), shard)?;
+        return Ok(send.group);
+    }
     if send.sender == send.recipient {
         return Err(Refused::SelfSend { user: send.sender });
     }
-    if session_shard(send.session) != owner(send.sender, shards) {
-        return Err(Refused::SessionEnded { session: send.session });
-    }
+    acts(send.sender, send.session, shards)?;
     let conversation = conversation_id(send.sender, send.recipient);
     at_home(owner(conversation, shards), shard)?;
     Ok(conversation)
@@ -75,8 +132,54 @@ pub struct SendShape {
     pub session: u64,
     /// The receiving account.
     pub recipient: u64,
+    /// The group that it goes to; 0 when it goes to the recipient.
+    pub group: u64,
     /// Size of the body.
     pub body_bytes: usize,
+}
+
+/// A change of a group on `shard` of `shards`; returns the group.
+///
+/// # Errors
+/// When a bound is broken, it is of no known kind, the session was not opened by the actor's shard, or another shard is
+/// the group's home.
+pub fn change_group(change: &GroupCommand, shard: u32, shards: u32) -> Result<u64, Refused> {
+    device(change.device)?;
+    let users = change.users.len();
+    at_most(
+        "members",
+        users,
+        usize::try_from(GROUP_MEMBERS_MAX).unwrap_or(usize::MAX),
+    )?;
+    let malformed = |what| Err(Refused::Malformed { what });
+    let id = match change.kind() {
+        GroupChangeKind::Unspecified => {
+            return malformed("a change of a group of a kind that this version doesn't know");
+        }
+        GroupChangeKind::GroupCreate => group_id(change.actor, change.device, change.client_id),
+        GroupChangeKind::GroupAdd | GroupChangeKind::GroupRemove if users == 0 => {
+            return malformed("a change of a group that concerns nobody");
+        }
+        GroupChangeKind::GroupJoin | GroupChangeKind::GroupLeave if users > 0 => {
+            return malformed("who joins or leaves does so alone");
+        }
+        _ => change.conversation,
+    };
+    if change.users.contains(&0) {
+        return malformed("user 0 can not be a member");
+    }
+    acts(change.actor, change.session, shards)?;
+    at_home(owner(id, shards), shard)?;
+    Ok(id)
+}
+
+/// The numbers of an import, each once, normalised.
+///
+/// # Errors
+/// When there are more than [`IMPORT_MAX`], or one is no phone number.
+pub fn import(phones: &[String]) -> Result<BTreeSet<String>, Refused> {
+    at_most("numbers", phones.len(), IMPORT_MAX)?;
+    phones.iter().map(|phone| normalise_phone(phone)).collect()
 }
 
 /// What concerns one device of an account (acknowledge, subscribe) on `shard` of `shards`.
@@ -114,6 +217,15 @@ pub fn outbox(from_shard: u32, items: usize, shards: u32) -> Result<(), Refused>
         });
     }
     at_most("outbox items", items, OUTBOX_ITEMS_MAX)
+}
+
+/// A session acts for the account whose shard opened it.
+fn acts(user: u64, session: u64, shards: u32) -> Result<(), Refused> {
+    if session_shard(session) == owner(user, shards) {
+        Ok(())
+    } else {
+        Err(Refused::SessionEnded { session })
+    }
 }
 
 fn device(device: u32) -> Result<(), Refused> {
@@ -154,6 +266,7 @@ mod tests {
             device: 1,
             session: session_id(3, 1),
             recipient: user_id(5, 2),
+            group: 0,
             body_bytes: 10,
         }
     }

@@ -4,9 +4,10 @@ use std::{future::Future, time::Duration};
 
 use firedrill_proto::chat::v1::{
     AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, RoutesRequest, SendRequest, SendResponse,
-    SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest,
-    TransferLeaderResponse, admin_client::AdminClient, messaging_client::MessagingClient,
+    HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest, PresenceResponse,
+    RequestCodeRequest, RequestCodeResponse, RoutesRequest, SendRequest, SendResponse, SetVerificationRequest,
+    SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeRequest,
+    TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient, messaging_client::MessagingClient,
 };
 use tonic::{
     Request, Response, Status,
@@ -132,11 +133,27 @@ impl Client {
         Err(last)
     }
 
+    /// Has a code carried to a phone number.
+    pub async fn request_code(&self, phone: &str) -> Attempt<RequestCodeResponse> {
+        let request = |epoch| RequestCodeRequest {
+            phone: phone.to_owned(),
+            epoch,
+        };
+        let call = |channel, request| async move { messaging(channel).request_code(request).await };
+        self.routed(self.router.shard_of_phone(phone), request, call).await
+    }
+
     /// Creates the account of a phone number, or returns the one that exists.
     pub async fn sign_up(&self, phone: &str) -> Attempt<SignUpResponse> {
+        self.sign_up_verified(phone, "").await
+    }
+
+    /// [`Client::sign_up`] with the code that was carried to the phone.
+    pub async fn sign_up_verified(&self, phone: &str, code: &str) -> Attempt<SignUpResponse> {
         let request = |epoch| SignUpRequest {
             phone: phone.to_owned(),
             epoch,
+            code: code.to_owned(),
         };
         let call = |channel, request| async move { messaging(channel).sign_up(request).await };
         self.routed(self.router.shard_of_phone(phone), request, call).await
@@ -156,7 +173,10 @@ impl Client {
 
     /// Sends `request`, whose `epoch` is filled in, and its `timeout_ms` where it is 0.
     pub async fn send(&self, mut request: SendRequest) -> Attempt<SendResponse> {
-        let shard = self.router.shard_of_pair(request.sender, request.recipient);
+        let shard = match request.group {
+            0 => self.router.shard_of_pair(request.sender, request.recipient),
+            group => self.router.shard_of_conversation(group),
+        };
         if request.timeout_ms == 0 {
             request.timeout_ms = u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX);
         }
@@ -173,6 +193,13 @@ impl Client {
         self.routed(shard, request, call).await
     }
 
+    /// Which devices of an account are online.
+    pub async fn presence(&self, user: u64) -> Attempt<PresenceResponse> {
+        let request = |epoch| PresenceRequest { user, epoch };
+        let call = |channel, request| async move { messaging(channel).presence(request).await };
+        self.routed(self.router.shard_of_user(user), request, call).await
+    }
+
     /// Reads a page of a conversation, linearizably.
     pub async fn history(&self, conversation: u64, after: u64, limit: u32) -> Attempt<HistoryResponse> {
         let request = |epoch| HistoryRequest {
@@ -180,6 +207,7 @@ impl Client {
             after,
             limit,
             epoch,
+            caller: None,
         };
         let call = |channel, request| async move { messaging(channel).history(request).await };
         self.routed(self.router.shard_of_conversation(conversation), request, call)
@@ -228,6 +256,19 @@ impl Client {
         self.at(node, DigestRequest { shard }, call).await
     }
 
+    /// Has whoever carries codes for `node` be slow, fail, or recover.
+    ///
+    /// # Errors
+    /// When the attempt fails.
+    pub async fn set_verification(
+        &self,
+        node: u64,
+        request: SetVerificationRequest,
+    ) -> Result<SetVerificationResponse, CallError> {
+        let call = |channel, request| async move { admin(channel).set_verification(request).await };
+        self.at(node, request, call).await
+    }
+
     /// Asks the leader of `shard` to hand over to `to`, or, for 0, to the follower that is furthest.
     pub async fn transfer_leader(&self, shard: u32, to: u64) -> Attempt<TransferLeaderResponse> {
         let call = |channel, request| async move { admin(channel).transfer_leader(request).await };
@@ -251,7 +292,7 @@ impl Client {
     }
 
     /// One attempt at the leader of `shard`, from whose outcome the router learns.
-    async fn routed<Q, T, F>(
+    pub(super) async fn routed<Q, T, F>(
         &self,
         shard: u32,
         request: impl FnOnce(u64) -> Q,
@@ -304,11 +345,11 @@ impl Client {
     }
 }
 
-fn messaging(channel: Channel) -> MessagingClient<Channel> {
+pub(super) fn messaging(channel: Channel) -> MessagingClient<Channel> {
     MessagingClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
-fn admin(channel: Channel) -> AdminClient<Channel> {
+pub(super) fn admin(channel: Channel) -> AdminClient<Channel> {
     AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 

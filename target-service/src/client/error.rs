@@ -99,7 +99,15 @@ impl CallError {
         match self {
             Self::Refused(refusal) => !matches!(
                 refusal.reason,
-                Reason::SessionEnded | Reason::NoSuchUser | Reason::NoSuchDevice | Reason::Invalid
+                Reason::SessionEnded
+                    | Reason::NoSuchUser
+                    | Reason::NoSuchDevice
+                    | Reason::NoSuchConversation
+                    | Reason::NotMember
+                    | Reason::GroupFull
+                    | Reason::WrongCode
+                    | Reason::Resync
+                    | Reason::Invalid
             ),
             Self::NotSent(_) | Self::Unknown { .. } => true,
         }

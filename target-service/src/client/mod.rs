@@ -12,6 +12,7 @@
 mod calls;
 mod channels;
 mod error;
+mod people;
 mod retry;
 mod router;
 mod subscription;

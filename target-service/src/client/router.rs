@@ -225,8 +225,15 @@ impl Router {
                 map.stale |= refusal.epoch > map.epoch || refusal.epoch == 0;
             }
             // Only who leads the shard refuses like this.
-            Reason::SessionEnded | Reason::NoSuchUser | Reason::NoSuchDevice => self.worked(target),
-            Reason::Overloaded | Reason::Invalid | Reason::Expired | Reason::Maybe => {}
+            Reason::SessionEnded
+            | Reason::NoSuchUser
+            | Reason::NoSuchDevice
+            | Reason::NoSuchConversation
+            | Reason::NotMember
+            | Reason::GroupFull
+            | Reason::WrongCode
+            | Reason::Resync => self.worked(target),
+            Reason::VerificationDown | Reason::Overloaded | Reason::Invalid | Reason::Expired | Reason::Maybe => {}
         }
     }
 

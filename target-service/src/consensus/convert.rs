@@ -13,6 +13,9 @@ const COUNT_MAX: u64 = 1 << 62;
 /// Most members that a configuration may name.
 const MEMBERS_MAX: usize = 64;
 
+/// Bytes of one entry: more than any command has, and less than the log can write as one frame.
+pub const ENTRY_BYTES_MAX: usize = 16 << 20;
+
 /// A peer's message, an entry or a membership that can not be. It is refused before `raft` sees it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {value}")]
@@ -211,14 +214,19 @@ pub fn hard_state_to_raft(state: &wire::HardState) -> eraftpb::HardState {
     }
 }
 
-/// A membership for the wire and the durable log.
+/// A membership for the wire and the durable log, each role in the order of ids: `raft`'s own order is that of a hash.
 #[must_use]
 pub fn conf_state_to_wire(state: &eraftpb::ConfState) -> wire::ConfState {
+    let sorted = |nodes: &[u64]| {
+        let mut nodes = nodes.to_vec();
+        nodes.sort_unstable();
+        nodes
+    };
     wire::ConfState {
-        voters: state.voters.clone(),
-        learners: state.learners.clone(),
-        voters_outgoing: state.voters_outgoing.clone(),
-        learners_next: state.learners_next.clone(),
+        voters: sorted(&state.voters),
+        learners: sorted(&state.learners),
+        voters_outgoing: sorted(&state.voters_outgoing),
+        learners_next: sorted(&state.learners_next),
         auto_leave: state.auto_leave,
     }
 }
@@ -380,6 +388,9 @@ pub fn message_from_wire(me: u64, from: u64, message: wire::RaftMessage) -> Resu
     let (mut index, mut term) = (message.index, message.log_term);
     let mut entries = Vec::with_capacity(message.entries.len());
     for entry in message.entries {
+        if entry.encoded_len() > ENTRY_BYTES_MAX {
+            return malformed("bytes of an entry", entry.encoded_len());
+        }
         let entry = entry_from_wire(entry)?;
         if entry.index != index + 1 || entry.term < term || entry.term > message.term {
             let value = format!("({}, {}) behind ({index}, {term})", entry.index, entry.term);

@@ -17,4 +17,4 @@ mod tests;
 mod view;
 
 pub use convert::Malformed;
-pub use replica::{Effects, LateEffects, Read, Replica, ReplicaError, Start, Tuning};
+pub use replica::{Effects, LateEffects, NoTransfer, Read, Replica, ReplicaError, Start, Tuning};

@@ -4,7 +4,10 @@
 //! then [`ready`](Replica::ready), whose [`Effects`] the driver makes durable; then [`persisted`](Replica::persisted),
 //! and, once all that is committed has been applied, [`applied`](Replica::applied).
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use bytes::Bytes;
 use firedrill_proto::chat::v1::{
@@ -44,6 +47,9 @@ pub struct Tuning {
 /// Bytes of committed entries that one turn hands out at most.
 const COMMITTED_BYTES_MAX: u64 = 4 << 20;
 
+/// Entries that a voter may be behind and still be handed leadership on request.
+const TRANSFER_BEHIND_MAX: u64 = 128;
+
 /// What a replica starts from.
 #[derive(Debug)]
 pub struct Start {
@@ -73,6 +79,29 @@ pub enum ReplicaError {
     /// The log holds, or `raft` made, what can't be.
     #[error("consensus: {0}")]
     Malformed(#[from] Malformed),
+}
+
+/// Why leadership is not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoTransfer {
+    /// This replica has none to hand over.
+    #[error("this node doesn't lead the shard")]
+    NotLeader,
+    /// There is no other voter, or none of that id.
+    #[error("it is no other voter of the shard")]
+    NoVoter,
+    /// It is about to stop.
+    #[error("it is about to stop")]
+    Stopping,
+    /// It was not heard for an election timeout.
+    #[error("it was not heard lately")]
+    Silent,
+    /// It would have to catch up first.
+    #[error("it is {entries} entries behind, over {TRANSFER_BEHIND_MAX}")]
+    Behind {
+        /// How far.
+        entries: u64,
+    },
 }
 
 /// A confirmed read: what was asked under `context` may be read once `index` is applied.
@@ -127,6 +156,8 @@ pub struct Replica {
     /// Handed out by `ready`, not yet persisted.
     outstanding: Option<Ready>,
     ticks: u64,
+    /// When each peer was last heard, in ticks. `raft`'s own mark of it is wiped at each check of the quorum.
+    heard: BTreeMap<u64, u64>,
     /// Followers that were sent a snapshot, and when it counts as lost, in ticks.
     snapshots_out: BTreeMap<u64, u64>,
 }
@@ -192,6 +223,7 @@ impl Replica {
             snapshot_ticks: tuning.snapshot_ticks,
             outstanding: None,
             ticks: 0,
+            heard: BTreeMap::new(),
             snapshots_out: BTreeMap::new(),
         };
         replica.draw_timeout();
@@ -250,6 +282,7 @@ impl Replica {
     pub fn step(&mut self, from: u64, message: RaftMessage) -> Result<(), Malformed> {
         let message = convert::message_from_wire(self.raw.raft.id, from, message)?;
         self.check(&message)?;
+        self.heard.insert(from, self.ticks);
         // Errors are answers to peers that are no members (any more): nothing follows from them.
         let _ = self.raw.step(message);
         self.settle();
@@ -283,14 +316,26 @@ impl Replica {
                     value: format!("node {} in term {term}", message.from),
                 })
             }
+            MessageType::MsgSnapshot if message.term >= term => {
+                let meta = message.get_snapshot().get_metadata();
+                let (index, said) = (meta.index, meta.term);
+                match self.raw.raft.raft_log.term(index) {
+                    Ok(ours) if index == self.raw.raft.raft_log.committed && ours != said => Err(Malformed {
+                        what: "term of a snapshot at a committed entry",
+                        value: format!("{said} at {index}, where {ours} is committed"),
+                    }),
+                    _ => Ok(()),
+                }
+            }
             _ => Ok(()),
         }
     }
 
     /// Proposes an entry; returns the index that it will have if this term commits it. `None` when this replica doesn't
-    /// lead, is handing over, or has too much that is not committed.
+    /// lead, is handing over, or has too much that is not committed, and when the data is over
+    /// [`ENTRY_BYTES_MAX`](convert::ENTRY_BYTES_MAX).
     pub fn propose(&mut self, data: Bytes) -> Option<u64> {
-        if !self.is_leader() {
+        if !self.is_leader() || data.len() > convert::ENTRY_BYTES_MAX {
             return None;
         }
         let entry = eraftpb::Entry {
@@ -329,26 +374,56 @@ impl Replica {
         }
     }
 
-    /// Starts handing leadership over: to `to`, or to the voter that is furthest when `to` is 0. Returns whom it asked;
-    /// `None` when this replica doesn't lead or there is nobody to hand over to.
-    pub fn transfer(&mut self, to: u64) -> Option<u64> {
+    /// Starts handing leadership over: to `to`, or, when `to` is 0, to the voter that is furthest; never to one of `avoid`.
+    /// Returns whom it asked.
+    ///
+    /// # Errors
+    /// When there is nobody to hand over to, or `to` could not lead soon: until it has caught up, nobody would.
+    pub fn transfer(&mut self, to: u64, avoid: &BTreeSet<u64>) -> Result<u64, NoTransfer> {
         let me = self.raw.raft.id;
         if !self.is_leader() {
-            return None;
+            return Err(NoTransfer::NotLeader);
         }
-        let voters = self.raw.raft.prs().conf().voters().ids();
+        let last = self.last_index();
         let progress = self.raw.raft.prs();
-        let mut candidates: Vec<(bool, u64, u64)> = voters
+        let voters = progress.conf().voters().ids();
+        let mut candidates: Vec<(Option<NoTransfer>, u64, u64)> = voters
             .iter()
-            .filter(|id| *id != me && (to == 0 || *id == to))
-            .filter_map(|id| progress.get(id).map(|p| (p.recent_active, p.matched, id)))
+            .filter(|id| *id != me && !avoid.contains(id) && (to == 0 || *id == to))
+            .filter_map(|id| {
+                progress
+                    .get(id)
+                    .map(|p| (self.unfit(id, last - p.matched.min(last)), p.matched, id))
+            })
             .collect();
         // The order of ids decides ties, so that the same history hands over to the same node.
-        candidates.sort_by_key(|(active, matched, id)| (!active, u64::MAX - matched, *id));
-        let (_, _, chosen) = *candidates.first()?;
+        candidates.sort_by_key(|(unfit, matched, id)| (unfit.is_some(), u64::MAX - matched, *id));
+        let chosen = match candidates.first() {
+            None if avoid.contains(&to) => return Err(NoTransfer::Stopping),
+            None => return Err(NoTransfer::NoVoter),
+            Some((Some(unfit), ..)) if to != 0 => return Err(*unfit),
+            Some((_, _, chosen)) => *chosen,
+        };
         self.raw.transfer_leader(chosen);
         self.settle();
-        Some(chosen)
+        Ok(chosen)
+    }
+
+    /// Why a voter that is `behind` entries behind could not lead soon.
+    fn unfit(&self, voter: u64, behind: u64) -> Option<NoTransfer> {
+        let heard = self.heard.get(&voter);
+        if heard.is_none_or(|heard| self.ticks - heard > self.election_ticks.start as u64) {
+            Some(NoTransfer::Silent)
+        } else if behind > TRANSFER_BEHIND_MAX {
+            Some(NoTransfer::Behind { entries: behind })
+        } else {
+            None
+        }
+    }
+
+    /// Gives up handing over to a voter that turned out not to want it.
+    pub fn stop_handing_over(&mut self) {
+        self.raw.raft.abort_leader_transfer();
     }
 
     /// Campaigns at once, without asking whether others would vote and whatever they last heard from the leader: for when

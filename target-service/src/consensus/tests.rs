@@ -1,6 +1,6 @@
 //! Replicas among themselves, and against peers that make no sense.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use firedrill_proto::chat::v1::{
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{
-    convert,
+    NoTransfer, convert,
     rig::{Rig, prepared},
 };
 
@@ -153,14 +153,44 @@ fn a_fast_campaign_needs_no_timeout_and_ignores_the_lease() {
 #[test]
 fn leadership_goes_where_it_is_asked_to() {
     let mut group = Group::new(3);
+    let none = BTreeSet::new();
     group.propose(1);
     let old = group.leader();
     let to = 1 + old % 3;
-    assert_eq!(group.rig(to).replica.transfer(old), None, "only a leader can");
-    assert_eq!(group.rig(old).replica.transfer(9), None, "no such voter");
-    assert_eq!(group.rig(old).replica.transfer(to), Some(to));
+    assert_eq!(group.rig(to).replica.transfer(old, &none), Err(NoTransfer::NotLeader));
+    assert_eq!(group.rig(old).replica.transfer(9, &none), Err(NoTransfer::NoVoter));
+    assert_eq!(group.rig(old).replica.transfer(to, &none), Ok(to));
     group.settle();
     assert!(group.rig(to).replica.is_leader());
+}
+
+#[test]
+fn leadership_is_not_handed_to_who_could_not_take_it_soon() {
+    let none = BTreeSet::new();
+    let mut group = Group::new(3);
+    group.propose(1);
+    let leader = group.leader();
+    let (away, other) = (1 + leader % 3, 1 + (leader + 1) % 3);
+    group.cut = vec![away];
+    group.propose(150);
+    let behind = group.rig(leader).replica.transfer(away, &none);
+    assert!(
+        matches!(behind, Err(NoTransfer::Behind { entries: 129.. })),
+        "{behind:?}"
+    );
+    group.tick(12);
+    assert_eq!(group.rig(leader).replica.transfer(away, &none), Err(NoTransfer::Silent));
+    let avoid = BTreeSet::from([other]);
+    assert_eq!(
+        group.rig(leader).replica.transfer(other, &avoid),
+        Err(NoTransfer::Stopping)
+    );
+    // Whoever has to go asks one that lags rather than nobody.
+    assert_eq!(group.rig(leader).replica.transfer(0, &avoid), Ok(away));
+    group.rig(leader).replica.stop_handing_over();
+    assert_eq!(group.rig(leader).replica.transfer(0, &none), Ok(other));
+    group.settle();
+    assert!(group.rig(other).replica.is_leader());
 }
 
 #[test]

@@ -77,7 +77,13 @@ impl Replica {
     /// Whether a handover is under way.
     #[must_use]
     pub fn is_handing_over(&self) -> bool {
-        self.raw.raft.lead_transferee.is_some()
+        self.handing_over_to().is_some()
+    }
+
+    /// To whom a handover is under way.
+    #[must_use]
+    pub fn handing_over_to(&self) -> Option<u64> {
+        self.raw.raft.lead_transferee
     }
 
     /// The command entries from `low` to before `high` that the log still has. For tests and tools.

@@ -91,6 +91,16 @@ pub(crate) fn read_all(file: &dyn DiskFile) -> DiskResult<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Replaces a whole file, durably: after a crash there is the old one or the new one.
+pub(crate) fn replace(disk: &dyn Disk, name: &str, bytes: &[u8]) -> DiskResult<()> {
+    let unfinished = format!("{name}.new");
+    let file = disk.create(&unfinished)?;
+    file.append(bytes)?;
+    file.sync()?;
+    disk.rename(&unfinished, name)?;
+    disk.sync_dir(parent(name))
+}
+
 /// The directory part of a name; `""` is the root.
 pub(crate) fn parent(name: &str) -> &str {
     name.rsplit_once('/').map_or("", |(dir, _)| dir)

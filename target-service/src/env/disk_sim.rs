@@ -34,6 +34,8 @@ struct State {
     dirs: BTreeSet<String>,
     capacity_bytes: Option<u64>,
     failing_syncs: Vec<String>,
+    /// After how many calls the power goes, and what decides over what was not synced then.
+    cut: Option<(u64, ChaCha8Rng)>,
     lying: Option<String>,
     syncs: u64,
     written_bytes: u64,
@@ -148,17 +150,13 @@ impl SimDisk {
 
     /// The machine loses power: handles are dead, and what was not synced is kept, torn or lost as `rng` says.
     pub fn power_loss(&self, rng: &mut ChaCha8Rng) {
-        let mut state = lock(&self.state);
-        state.boot += 1;
-        let changes = std::mem::take(&mut state.renames);
-        let kept = rng.random_range(0..=changes.len());
-        for change in changes.into_iter().take(kept) {
-            change.apply(&mut state.durable);
-        }
-        state.files = state.durable.clone();
-        for inode in state.files.values() {
-            lock(inode).lose(rng);
-        }
+        lock(&self.state).lose_power(rng);
+    }
+
+    /// The machine loses power at its call to the disk after `calls` more: that call fails, and all that follow. What
+    /// becomes of what was not synced is drawn from `rng`, as at a [`power_loss`](Self::power_loss).
+    pub fn cut_power_after(&self, calls: u64, rng: ChaCha8Rng) {
+        lock(&self.state).cut = Some((calls, rng));
     }
 
     /// The next sync of a file whose name starts with `prefix` fails.
@@ -166,9 +164,12 @@ impl SimDisk {
         lock(&self.state).failing_syncs.push(prefix.to_owned());
     }
 
-    /// Takes back what [`fail_next_sync`](Self::fail_next_sync) asked for and has not happened.
+    /// Takes back what [`fail_next_sync`](Self::fail_next_sync) and [`cut_power_after`](Self::cut_power_after) asked for
+    /// and has not happened.
     pub fn disarm(&self) {
-        lock(&self.state).failing_syncs.clear();
+        let mut state = lock(&self.state);
+        state.failing_syncs.clear();
+        state.cut = None;
     }
 
     /// From now on syncs of files whose names start with this succeed without making anything durable, as on a device
@@ -218,7 +219,10 @@ impl SimDisk {
     }
 
     fn alive(&self, op: &'static str, name: &str) -> DiskResult<MutexGuard<'_, State>> {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        if self.boot == Some(state.boot) {
+            state.come_closer_to_the_cut();
+        }
         if self.boot.is_some_and(|boot| boot != state.boot) {
             let source = io::Error::new(io::ErrorKind::BrokenPipe, "the machine went down");
             return Err(DiskError::new(op, name, source));
@@ -235,6 +239,29 @@ impl SimDisk {
             name: name.to_owned(),
             inode,
         })
+    }
+}
+
+impl State {
+    fn lose_power(&mut self, rng: &mut ChaCha8Rng) {
+        self.boot += 1;
+        let changes = std::mem::take(&mut self.renames);
+        let kept = rng.random_range(0..=changes.len());
+        for change in changes.into_iter().take(kept) {
+            change.apply(&mut self.durable);
+        }
+        self.files = self.durable.clone();
+        for inode in self.files.values() {
+            lock(inode).lose(rng);
+        }
+    }
+
+    fn come_closer_to_the_cut(&mut self) {
+        if let Some((calls @ 1.., _)) = &mut self.cut {
+            *calls -= 1;
+        } else if let Some((_, mut rng)) = self.cut.take() {
+            self.lose_power(&mut rng);
+        }
     }
 }
 

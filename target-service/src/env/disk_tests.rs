@@ -184,3 +184,23 @@ proptest! {
         prop_assert!(left[synced..].iter().all(|b| *b == 2 || *b == 0));
     }
 }
+
+#[test]
+fn power_that_is_cut_goes_at_the_call_that_was_named_and_takes_what_was_not_synced() {
+    let disk = SimDisk::new();
+    let machine = disk.attach();
+    let file = machine.create("log").unwrap();
+    machine.sync_dir("").unwrap();
+    file.append(b"synced").unwrap();
+    file.sync().unwrap();
+    disk.cut_power_after(1, Streams::new(1).stream("cut"));
+    file.append(b" and not").unwrap();
+    let error = file.sync().unwrap_err();
+    assert!(error.to_string().contains("the machine went down"), "{error}");
+    assert!(machine.open("log").is_err(), "it stays down");
+    let left = read_all(&*disk.attach().open("log").unwrap()).unwrap();
+    assert!(left.starts_with(b"synced") && left.len() <= 14, "{left:?}");
+    disk.cut_power_after(0, Streams::new(1).stream("cut"));
+    disk.disarm();
+    assert!(disk.attach().open("log").is_ok());
+}

@@ -15,7 +15,7 @@ mod transport;
 
 pub use clock::{Clock, WallClock};
 pub use disk::{Disk, DiskError, DiskFile, DiskResult, RealDisk};
-pub(crate) use disk::{parent, read_all};
+pub(crate) use disk::{parent, read_all, replace};
 pub use disk_sim::SimDisk;
 pub use disk_volatile::VolatileDisk;
 pub use transport::Transport;

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use firedrill_proto::chat::v1::{
-    DigestRequest, DigestResponse, FenceRequest, FenceResponse, StatusRequest, StatusResponse, TransferLeaderRequest,
-    TransferLeaderResponse, admin_server::Admin,
+    AuditRequest, AuditResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, SetVerificationRequest,
+    SetVerificationResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
+    admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 use tracing::{debug_span, info_span};
@@ -51,6 +52,24 @@ impl Admin for AdminPlane {
         let span = info_span!("chat.fence", otel.kind = "server", shard, sessions);
         let answer = self.0.call(span, request, |api, request, call| async move {
             api.fence(request, call).await
+        });
+        answer.await
+    }
+
+    async fn set_verification(
+        &self,
+        request: Request<SetVerificationRequest>,
+    ) -> Result<Response<SetVerificationResponse>, Status> {
+        let (delay_ms, failing) = (request.get_ref().delay_ms, request.get_ref().failing);
+        let span = info_span!("chat.set_verification", otel.kind = "server", delay_ms, failing);
+        let run = |api: Arc<dyn ClientApi>, request, call| async move { api.set_verification(request, call).await };
+        self.0.call(span, request, run).await
+    }
+
+    async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {
+        let span = debug_span!("chat.audit", otel.kind = "server");
+        let answer = self.0.call(span, request, |api, request, call| async move {
+            api.audit(request, call).await
         });
         answer.await
     }

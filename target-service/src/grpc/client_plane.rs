@@ -9,9 +9,12 @@ use std::{
 };
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse,
-    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SignUpRequest, SignUpResponse, SubscribeEvent,
-    SubscribeRequest, messaging_server::Messaging,
+    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, ChangeGroupRequest, ChangeGroupResponse,
+    ContactsRequest, ContactsResponse, HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse,
+    MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
+    PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse,
+    SendRequest, SendResponse, SignUpRequest, SignUpResponse, SubscribeEvent, SubscribeRequest,
+    messaging_server::Messaging,
 };
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
@@ -111,6 +114,25 @@ impl Stream for Events {
 impl Messaging for Front {
     type SubscribeStream = Events;
 
+    async fn request_code(
+        &self,
+        request: Request<RequestCodeRequest>,
+    ) -> Result<Response<RequestCodeResponse>, Status> {
+        let span = info_span!("chat.request_code", otel.kind = "server");
+        self.call(span, request, |api, request, call| async move {
+            api.request_code(request, call).await
+        })
+        .await
+    }
+
+    async fn presence(&self, request: Request<PresenceRequest>) -> Result<Response<PresenceResponse>, Status> {
+        let span = info_span!("chat.presence", otel.kind = "server");
+        self.call(span, request, |api, request, call| async move {
+            api.presence(request, call).await
+        })
+        .await
+    }
+
     async fn sign_up(&self, request: Request<SignUpRequest>) -> Result<Response<SignUpResponse>, Status> {
         let span = info_span!("chat.sign_up", otel.kind = "server");
         self.call(span, request, |api, request, call| async move {
@@ -158,6 +180,68 @@ impl Messaging for Front {
         );
         self.call(span, request, |api, request, call| async move {
             api.acknowledge(request, call).await
+        })
+        .await
+    }
+
+    async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
+        let span = info_span!("chat.open", otel.kind = "server");
+        self.call(span, request, |api, request, call| async move {
+            api.open(request, call).await
+        })
+        .await
+    }
+
+    async fn sync(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
+        let span = info_span!("chat.sync", otel.kind = "server");
+        self.call(span, request, |api, request, call| async move {
+            api.sync(request, call).await
+        })
+        .await
+    }
+
+    async fn acquit(&self, request: Request<AcquitRequest>) -> Result<Response<AcquitResponse>, Status> {
+        let span = info_span!("chat.acquit", otel.kind = "server");
+        self.call(span, request, |api, request, call| async move {
+            api.acquit(request, call).await
+        })
+        .await
+    }
+
+    async fn import_contacts(
+        &self,
+        request: Request<ImportContactsRequest>,
+    ) -> Result<Response<ImportContactsResponse>, Status> {
+        let span = info_span!("chat.import_contacts", otel.kind = "server");
+        self.call(span, request, |api, request, call| async move {
+            api.import_contacts(request, call).await
+        })
+        .await
+    }
+
+    async fn contacts(&self, request: Request<ContactsRequest>) -> Result<Response<ContactsResponse>, Status> {
+        let span = info_span!("chat.contacts", otel.kind = "server");
+        self.call(span, request, |api, request, call| async move {
+            api.contacts(request, call).await
+        })
+        .await
+    }
+
+    async fn change_group(
+        &self,
+        request: Request<ChangeGroupRequest>,
+    ) -> Result<Response<ChangeGroupResponse>, Status> {
+        let span = info_span!("chat.change_group", otel.kind = "server");
+        self.call(span, request, |api, request, call| async move {
+            api.change_group(request, call).await
+        })
+        .await
+    }
+
+    async fn members(&self, request: Request<MembersRequest>) -> Result<Response<MembersResponse>, Status> {
+        let span = info_span!("chat.members", otel.kind = "server");
+        self.call(span, request, |api, request, call| async move {
+            api.members(request, call).await
         })
         .await
     }

@@ -7,6 +7,7 @@
 mod admin_plane;
 mod client_plane;
 mod dial;
+mod peer_book;
 mod peer_plane;
 mod peer_queue;
 mod peer_transport;
@@ -16,6 +17,7 @@ mod trace;
 
 pub(crate) use dial::Connector;
 pub use dial::{DialError, dial};
+pub(crate) use peer_book::PeerBook;
 pub use peer_plane::serve_peers;
 pub use peer_transport::{FRAME_BYTES_MAX, PeerCounts, PeerOptions, PeerSink, PeerTransport};
 pub use serve::{ClientPlaneOptions, ServeError, serve_clients};

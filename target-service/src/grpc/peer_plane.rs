@@ -9,10 +9,14 @@ use firedrill_proto::chat::v1::{
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status, Streaming,
+    metadata::MetadataMap,
     transport::{Server, server::TcpIncoming},
 };
 
-use super::peer_transport::{FRAME_BYTES_MAX, NODE_HEADER, PeerOptions, PeerSink, PeerTransport, WINDOW_BYTES};
+use super::peer_transport::{
+    CLUSTER_HEADER, FRAME_BYTES_MAX, INCARNATION_HEADER, NODE_HEADER, PeerOptions, PeerSink, PeerTransport,
+    WINDOW_BYTES,
+};
 
 /// Streams that one peer may hold open at once: its own, and a few that are about to be given up.
 const STREAMS_MAX: u32 = 8;
@@ -48,6 +52,24 @@ struct PeerPlane<S> {
 }
 
 impl<S: PeerSink> PeerPlane<S> {
+    /// Whether the stream's opener is the peer that it was when it was first heard.
+    fn identify(&self, from: u64, headers: &MetadataMap) -> Result<(), Status> {
+        let Some(book) = self.transport.book() else {
+            return Ok(());
+        };
+        let text = |header| headers.get(header).and_then(|value| value.to_str().ok());
+        let cluster = text(CLUSTER_HEADER).unwrap_or_default();
+        let incarnation = text(INCARNATION_HEADER)
+            .and_then(|value| value.parse().ok())
+            .ok_or_else(|| {
+                let what = format!("the header {INCARNATION_HEADER} must hold the incarnation of node {from}");
+                Status::failed_precondition(what)
+            })?;
+        book.check(from, cluster, incarnation)
+            .inspect_err(|why| tracing::warn!(from, why, "a peer is not heard"))
+            .map_err(Status::failed_precondition)
+    }
+
     fn check(&self, from: u64, frame: &PeerFrame) -> Result<(), Status> {
         let node = self.transport.node();
         if frame.from != from {
@@ -76,6 +98,10 @@ impl<S: PeerSink> Replication for PeerPlane<S> {
                 Status::invalid_argument(format!("the header {NODE_HEADER} must hold the sender's node id"))
             })?;
         let unknown = || Status::permission_denied(format!("node {from} is no peer of node {}", self.transport.node()));
+        if !self.transport.knows(from) {
+            return Err(unknown());
+        }
+        self.identify(from, request.metadata())?;
         let incoming = self.transport.incoming(from).ok_or_else(unknown)?;
         let mut stream = request.into_inner();
         let mut frames = 0;

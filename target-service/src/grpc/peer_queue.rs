@@ -3,21 +3,25 @@
 //! A cut can last for hours, and what was said at its start is of no use at its end: a consensus message is worth
 //! something for about an election timeout. So the queue keeps the newest, and a new connection starts with only a
 //! handful of them. Whatever is dropped here, consensus repeats.
+//!
+//! Snapshots wait beside the queue, the newest of each shard: one alone is larger than the queue's bound, and dropping it
+//! for the messages that follow would keep the follower away for as long as there are any. They take turns with the
+//! queue, so that neither starves.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
-use firedrill_proto::chat::v1::{PeerFrame, PeerMessage};
+use firedrill_proto::chat::v1::{PeerFrame, PeerMessage, RaftMessageKind, peer_message::Message};
 use prost::Message as _;
 use tokio_stream::Stream;
 
 /// Messages that may wait for one peer.
 pub(crate) const MESSAGES_MAX: usize = 1024;
-/// Bytes that may wait for one peer. A single message may be larger if it waits alone: a snapshot is one message.
+/// Bytes that may wait for one peer, snapshots aside. A single message may be larger if it waits alone.
 pub(crate) const BYTES_MAX: usize = 4 << 20;
 /// Messages that a new connection starts with.
 const FRESH_MESSAGES_MAX: usize = 64;
@@ -29,7 +33,12 @@ const FRAME_BYTES_MAX: usize = 512 << 10;
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<(usize, PeerMessage)>,
+    /// Bytes in `waiting`.
     bytes: usize,
+    /// The newest of each shard.
+    snapshots: BTreeMap<u32, PeerMessage>,
+    /// Whose turn it is when both wait: a snapshot's, since the last frame came from the queue.
+    snapshot_next: bool,
     dropped: u64,
     sent: u64,
     waker: Option<Waker>,
@@ -51,6 +60,34 @@ impl State {
             self.dropped += 1;
         }
     }
+
+    /// The messages of the next frame: some from the queue, or one snapshot.
+    fn next_frame(&mut self) -> Vec<PeerMessage> {
+        if (self.snapshot_next || self.waiting.is_empty())
+            && let Some((_, snapshot)) = self.snapshots.pop_first()
+        {
+            self.snapshot_next = false;
+            return vec![snapshot];
+        }
+        self.snapshot_next = true;
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        while let Some((size, _)) = self.waiting.front() {
+            let full = messages.len() >= FRAME_MESSAGES_MAX || bytes + size > FRAME_BYTES_MAX;
+            if full && !messages.is_empty() {
+                break;
+            }
+            if let Some((size, message)) = self.pop() {
+                bytes += size;
+                messages.push(message);
+            }
+        }
+        messages
+    }
+}
+
+fn is_snapshot(message: &PeerMessage) -> bool {
+    matches!(&message.message, Some(Message::Raft(raft)) if raft.kind() == RaftMessageKind::Snapshot)
 }
 
 /// The queue of one peer. Cloning shares it.
@@ -65,7 +102,8 @@ impl PeerQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds `messages`, dropping the oldest of all while over the bounds. Never waits.
+    /// Adds `messages`, dropping the oldest of all while over the bounds; a snapshot replaces an older one of its shard.
+    /// Never waits.
     pub(crate) fn push(&self, messages: Vec<PeerMessage>) {
         let waker = {
             let mut state = self.state();
@@ -74,6 +112,11 @@ impl PeerQueue {
                 return;
             }
             for message in messages {
+                if is_snapshot(&message) {
+                    let older = state.snapshots.insert(message.shard, message);
+                    state.dropped += u64::from(older.is_some());
+                    continue;
+                }
                 let size = message.encoded_len();
                 state.drop_oldest_while(|state| {
                     state.waiting.len() >= MESSAGES_MAX || (!state.waiting.is_empty() && state.bytes + size > BYTES_MAX)
@@ -88,7 +131,8 @@ impl PeerQueue {
         }
     }
 
-    /// Starts the stream of a new connection: all but the newest messages are dropped, and earlier streams end.
+    /// Starts the stream of a new connection: all but the newest messages and the snapshots are dropped, and earlier
+    /// streams end.
     pub(crate) fn frames(&self, from: u64, to: u64) -> Frames {
         let mut state = self.state();
         state.drop_oldest_while(|state| state.waiting.len() > FRESH_MESSAGES_MAX);
@@ -142,18 +186,7 @@ impl Stream for Frames {
         if state.generation != self.generation {
             return Poll::Ready(None);
         }
-        let mut messages = Vec::new();
-        let mut bytes = 0;
-        while let Some((size, _)) = state.waiting.front() {
-            let full = messages.len() >= FRAME_MESSAGES_MAX || bytes + size > FRAME_BYTES_MAX;
-            if full && !messages.is_empty() {
-                break;
-            }
-            if let Some((size, message)) = state.pop() {
-                bytes += size;
-                messages.push(message);
-            }
-        }
+        let messages = state.next_frame();
         if messages.is_empty() {
             if state.closed {
                 return Poll::Ready(None);
@@ -172,7 +205,7 @@ impl Stream for Frames {
 
 #[cfg(test)]
 mod tests {
-    use firedrill_proto::chat::v1::{OutboxAck, OutboxBatch, OutboxItem, peer_message::Message};
+    use firedrill_proto::chat::v1::{OutboxAck, OutboxBatch, OutboxItem, RaftMessage, Snapshot};
     use proptest::prelude::*;
 
     use super::*;
@@ -229,6 +262,70 @@ mod tests {
         queue.push(vec![message(1, 10), message(2, BYTES_MAX + 1)]);
         let frame = take(&mut frames).flatten().expect("a frame");
         assert_eq!(frame.messages.iter().map(number).collect::<Vec<_>>(), [2]);
+    }
+
+    fn snapshot(shard: u32, index: u64, bytes: usize) -> PeerMessage {
+        let snapshot = Snapshot {
+            index,
+            data: vec![0; bytes].into(),
+            ..Snapshot::default()
+        };
+        let raft = RaftMessage {
+            kind: RaftMessageKind::Snapshot.into(),
+            snapshot: Some(snapshot),
+            ..RaftMessage::default()
+        };
+        PeerMessage {
+            shard,
+            message: Some(Message::Raft(raft)),
+        }
+    }
+
+    /// A snapshot's (shard, index); an ordinary message's (0, number).
+    fn named(message: &PeerMessage) -> (u32, u64) {
+        match &message.message {
+            Some(Message::Raft(raft)) => (message.shard, raft.snapshot.as_ref().expect("a snapshot").index),
+            _ => (0, number(message)),
+        }
+    }
+
+    #[test]
+    fn snapshots_of_all_shards_outlast_what_follows_and_a_new_connection() {
+        let queue = PeerQueue::default();
+        queue.push((1..=3).map(|shard| snapshot(shard, 7, BYTES_MAX + 1)).collect());
+        queue.push((0..2000).map(|n| message(n, 5000)).collect());
+        queue.push(vec![snapshot(2, 8, 10)]);
+        let mut frames = queue.frames(1, 2);
+        queue.push(vec![message(2000, 0)]);
+        let mut taken = Vec::new();
+        while let Some(frame) = take(&mut frames).flatten() {
+            if frame.messages.iter().any(is_snapshot) {
+                assert_eq!(frame.messages.len(), 1, "a snapshot has a frame of its own");
+            }
+            taken.extend(frame.messages.iter().map(named));
+        }
+        let snapshots: Vec<_> = taken.iter().copied().filter(|(shard, _)| *shard > 0).collect();
+        assert_eq!(snapshots, [(1, 7), (2, 8), (3, 7)], "the newest of each shard");
+        let queued: Vec<_> = taken.iter().filter(|(shard, _)| *shard == 0).map(|(_, n)| *n).collect();
+        assert_eq!(queued, (1936..=2000).collect::<Vec<_>>());
+        let (dropped, sent) = queue.counts();
+        assert_eq!(
+            (dropped, sent),
+            (1 + 1936, 3 + 65),
+            "the replaced snapshot counts as dropped"
+        );
+    }
+
+    #[test]
+    fn snapshots_and_the_queue_take_turns() {
+        let queue = PeerQueue::default();
+        let mut frames = queue.frames(1, 2);
+        queue.push(vec![snapshot(1, 7, 10), snapshot(2, 7, 10)]);
+        queue.push((1..=3).map(|n| message(n, FRAME_BYTES_MAX)).collect());
+        let order: Vec<_> = std::iter::from_fn(|| take(&mut frames).flatten())
+            .flat_map(|frame| frame.messages.iter().map(named).collect::<Vec<_>>())
+            .collect();
+        assert_eq!(order, [(0, 1), (1, 7), (0, 2), (2, 7), (0, 3)]);
     }
 
     #[test]

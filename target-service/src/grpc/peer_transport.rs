@@ -18,7 +18,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,10 +29,11 @@ use prost::Message as _;
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use tokio::{net::TcpStream, sync::Notify, task::JoinSet};
-use tonic::{Request, transport::Endpoint};
+use tonic::{Code, Request, transport::Endpoint};
 
 use super::{
     dial::{DialError, Ready, dial},
+    peer_book::PeerBook,
     peer_queue::PeerQueue,
 };
 use crate::{
@@ -44,6 +45,10 @@ use crate::{
 pub const FRAME_BYTES_MAX: usize = 128 << 20;
 /// The request header in which a node names itself on the stream it opens.
 pub(crate) const NODE_HEADER: &str = "chat-peer-node";
+/// The request header in which it names its data folder.
+pub(crate) const INCARNATION_HEADER: &str = "chat-peer-incarnation";
+/// The request header in which it names its cluster.
+pub(crate) const CLUSTER_HEADER: &str = "chat-peer-cluster";
 /// What may be on the way to a peer unread, in bytes: all that a stall can hold beyond the queue.
 pub(crate) const WINDOW_BYTES: u32 = 4 << 20;
 /// A connection that lasted this long proves that the peer serves: the back-off starts anew after it.
@@ -122,6 +127,8 @@ pub struct PeerCounts {
 pub struct PeerTransport {
     node: u64,
     peers: Arc<BTreeMap<u64, Peer>>,
+    /// Who this node is and who its peers are, once its disk is open.
+    book: Arc<OnceLock<PeerBook>>,
 }
 
 impl PeerTransport {
@@ -140,7 +147,19 @@ impl PeerTransport {
         Self {
             node,
             peers: Arc::new(others.map(|(id, address)| (*id, peer(address))).collect()),
+            book: Arc::default(),
         }
+    }
+
+    /// From now on this node says who it is, and hears only peers that say so and are who they were. To be called before
+    /// [`PeerTransport::run`] and the back-end plane start; later calls change nothing.
+    pub(crate) fn identify(&self, book: PeerBook) {
+        let _ = self.book.set(book);
+    }
+
+    /// What is known of the peers, if this node knows who it is.
+    pub(crate) fn book(&self) -> Option<&PeerBook> {
+        self.book.get()
     }
 
     /// Keeps a connection to each peer until [`PeerTransport::close`], telling `sink` of the peers that died.
@@ -191,6 +210,11 @@ impl PeerTransport {
             peer,
             number,
         })
+    }
+
+    /// Whether `peer` is one.
+    pub(crate) fn knows(&self, peer: u64) -> bool {
+        self.peers.contains_key(&peer)
     }
 
     /// This node's id.
@@ -352,7 +376,15 @@ impl<S: PeerSink> Dialler<S> {
             }
         };
         let mut request = Request::new(entry.queue.frames(self.transport.node, self.peer));
-        request.metadata_mut().insert(NODE_HEADER, self.transport.node.into());
+        let headers = request.metadata_mut();
+        headers.insert(NODE_HEADER, self.transport.node.into());
+        if let Some(own) = self.transport.book().map(PeerBook::own) {
+            headers.insert(INCARNATION_HEADER, own.incarnation.into());
+            // Checked with the rest of the configuration, so that it is a header's value.
+            if let Ok(cluster) = own.cluster.parse() {
+                headers.insert(CLUSTER_HEADER, cluster);
+            }
+        }
         let call = client.deliver(request);
         tokio::pin!(call);
         loop {
@@ -361,6 +393,10 @@ impl<S: PeerSink> Dialler<S> {
                 outcome = &mut call => return match outcome {
                     Ok(_) if entry.queue.is_closed() => Ended::Finished,
                     Ok(_) => Ended::Broken,
+                    Err(status) if status.code() == Code::FailedPrecondition => {
+                        tracing::error!(peer = self.peer, why = status.message(), "the peer refuses to hear this node");
+                        Ended::Broken
+                    }
                     Err(status) => {
                         tracing::debug!(peer = self.peer, why = status.message(), "connection ended");
                         Ended::Broken

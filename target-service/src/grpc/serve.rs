@@ -99,3 +99,22 @@ pub async fn serve_clients(
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use firedrill_proto::chat::v1::FenceRequest;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::chat::validate::FENCE_SESSIONS_MAX;
+
+    #[test]
+    fn the_largest_fence_fits_into_a_request() {
+        let request = FenceRequest {
+            shard: u32::MAX,
+            sessions: vec![u64::MAX; FENCE_SESSIONS_MAX],
+            epoch: u64::MAX,
+        };
+        assert!(request.encoded_len() <= ClientPlaneOptions::default().request_bytes_max);
+    }
+}

@@ -16,10 +16,12 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 
 const fn code(reason: Reason) -> Code {
     match reason {
-        Reason::NotLeader | Reason::NoQuorum => Code::Unavailable,
-        Reason::StaleRoute | Reason::SessionEnded => Code::FailedPrecondition,
+        Reason::NotLeader | Reason::NoQuorum | Reason::VerificationDown => Code::Unavailable,
+        Reason::WrongCode | Reason::NotMember => Code::PermissionDenied,
+        Reason::Resync => Code::OutOfRange,
+        Reason::StaleRoute | Reason::SessionEnded | Reason::GroupFull => Code::FailedPrecondition,
         Reason::Overloaded => Code::ResourceExhausted,
-        Reason::NoSuchUser | Reason::NoSuchDevice => Code::NotFound,
+        Reason::NoSuchUser | Reason::NoSuchDevice | Reason::NoSuchConversation => Code::NotFound,
         Reason::Invalid => Code::InvalidArgument,
         Reason::Expired => Code::DeadlineExceeded,
         Reason::Maybe => Code::Unknown,

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, RoutesRequest, RoutesResponse,
-    SendRequest, SendResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent,
-    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, AuditRequest, AuditResponse,
+    ChangeGroupRequest, ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse,
+    FenceRequest, FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse,
+    MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
+    PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse,
+    SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse,
+    StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::mpsc;
 
@@ -28,6 +31,18 @@ pub enum Reason {
     NoSuchUser,
     /// The account has no such device. Surely not done.
     NoSuchDevice,
+    /// Whoever carries codes to phones is down. Surely not done.
+    VerificationDown,
+    /// The sign-up's code is not the one that was carried. Surely not done.
+    WrongCode,
+    /// The cursor can't be resumed from: fetch the state anew. Surely not done.
+    Resync,
+    /// No such conversation. Surely not done.
+    NoSuchConversation,
+    /// The caller doesn't belong to the conversation, or may not do this in it. Surely not done.
+    NotMember,
+    /// The group would be too large. Surely not done.
+    GroupFull,
     /// The request breaks a bound of the protocol; trying again can't help. Surely not done.
     Invalid,
     /// The deadline had passed before anything was proposed. Surely not done.
@@ -38,7 +53,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::NotLeader,
         Self::StaleRoute,
         Self::Overloaded,
@@ -46,6 +61,12 @@ impl Reason {
         Self::SessionEnded,
         Self::NoSuchUser,
         Self::NoSuchDevice,
+        Self::VerificationDown,
+        Self::WrongCode,
+        Self::Resync,
+        Self::NoSuchConversation,
+        Self::NotMember,
+        Self::GroupFull,
         Self::Invalid,
         Self::Expired,
         Self::Maybe,
@@ -62,6 +83,12 @@ impl Reason {
             Self::SessionEnded => "SESSION_ENDED",
             Self::NoSuchUser => "NO_SUCH_USER",
             Self::NoSuchDevice => "NO_SUCH_DEVICE",
+            Self::VerificationDown => "VERIFICATION_DOWN",
+            Self::WrongCode => "WRONG_CODE",
+            Self::Resync => "RESYNC",
+            Self::NoSuchConversation => "NO_SUCH_CONVERSATION",
+            Self::NotMember => "NOT_MEMBER",
+            Self::GroupFull => "GROUP_FULL",
             Self::Invalid => "INVALID",
             Self::Expired => "EXPIRED",
             Self::Maybe => "MAYBE",
@@ -149,6 +176,8 @@ pub type Subscription = mpsc::Receiver<Answer<SubscribeEvent>>;
 /// What clients and operators ask of one node.
 #[async_trait]
 pub trait ClientApi: Send + Sync + 'static {
+    /// Has a code carried to a phone number.
+    async fn request_code(&self, request: RequestCodeRequest, call: Call) -> Answer<RequestCodeResponse>;
     /// Creates the account of a phone number, or returns the one that exists.
     async fn sign_up(&self, request: SignUpRequest, call: Call) -> Answer<SignUpResponse>;
     /// Opens a device's session. Limited in rate at each node.
@@ -159,6 +188,24 @@ pub trait ClientApi: Send + Sync + 'static {
     async fn subscribe(&self, request: SubscribeRequest, call: Call) -> Answer<Subscription>;
     /// Moves the device's cursor.
     async fn acknowledge(&self, request: AcknowledgeRequest, call: Call) -> Answer<AcknowledgeResponse>;
+    /// Which devices of an account are online.
+    async fn presence(&self, request: PresenceRequest, call: Call) -> Answer<PresenceResponse>;
+    /// The user's conversations: current where that can be, else as this node has them.
+    async fn open(&self, request: OpenRequest, call: Call) -> Answer<OpenResponse>;
+    /// The same for a device that can't resume: current, and limited in rate at each node.
+    async fn sync(&self, request: OpenRequest, call: Call) -> Answer<OpenResponse>;
+    /// Moves a user's marks in a conversation forward.
+    async fn acquit(&self, request: AcquitRequest, call: Call) -> Answer<AcquitResponse>;
+    /// Adds numbers to an address book.
+    async fn import_contacts(&self, request: ImportContactsRequest, call: Call) -> Answer<ImportContactsResponse>;
+    /// The user's contacts.
+    async fn contacts(&self, request: ContactsRequest, call: Call) -> Answer<ContactsResponse>;
+    /// Makes a group, or changes who belongs to it.
+    async fn change_group(&self, request: ChangeGroupRequest, call: Call) -> Answer<ChangeGroupResponse>;
+    /// Who belongs to a group.
+    async fn members(&self, request: MembersRequest, call: Call) -> Answer<MembersResponse>;
+    /// All of a conversation, for operators.
+    async fn audit(&self, request: AuditRequest, call: Call) -> Answer<AuditResponse>;
     /// Reads a conversation, linearizably.
     async fn history(&self, request: HistoryRequest, call: Call) -> Answer<HistoryResponse>;
     /// The shard map.
@@ -169,6 +216,8 @@ pub trait ClientApi: Send + Sync + 'static {
     async fn transfer_leader(&self, request: TransferLeaderRequest, call: Call) -> Answer<TransferLeaderResponse>;
     /// Ends sessions on a shard, through its log.
     async fn fence(&self, request: FenceRequest, call: Call) -> Answer<FenceResponse>;
+    /// Changes how whoever carries codes behaves, for this node.
+    async fn set_verification(&self, request: SetVerificationRequest, call: Call) -> Answer<SetVerificationResponse>;
     /// Digest of this node's applied state of a shard.
     async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse>;
 }

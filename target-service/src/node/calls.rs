@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeCommand, DigestRequest, DigestResponse, FenceCommand, FenceRequest, OpenSessionCommand, QueueStatus,
-    Route, RoutesResponse, SendCommand, SendRequest, SignUpCommand, StatusResponse, StorageStatus,
-    TransferLeaderRequest, TransferLeaderResponse, command,
+    AcknowledgeCommand, ImportContactsCommand, OpenSessionCommand, ReceiptCommand, SendCommand, SendRequest,
+    SignUpCommand, command,
 };
 
 use super::{
@@ -14,6 +13,7 @@ use super::{
     recover::quorum_patience,
     run::Node,
     shard::{RETRY_BUSY, ReadWait, Shard},
+    verification::Carried,
     waiting::{Waiting, reason_of},
 };
 use crate::chat::{
@@ -23,10 +23,10 @@ use crate::chat::{
 
 /// Where and when a call wants to be carried out.
 #[derive(Clone, Copy)]
-struct Ask {
-    shard: u32,
-    epoch: u64,
-    deadline: Option<Duration>,
+pub(super) struct Ask {
+    pub(super) shard: u32,
+    pub(super) epoch: u64,
+    pub(super) deadline: Option<Duration>,
 }
 
 impl Node {
@@ -40,6 +40,28 @@ impl Node {
         let _entered = span.enter();
         let shards = self.routes.shards();
         match request {
+            Request::Code(request, to) => {
+                let waiting = Waiting::RequestCode(to);
+                let ask = match ids::phone_shard(&request.phone, shards) {
+                    Ok(shard) => Ask {
+                        shard,
+                        epoch: request.epoch,
+                        deadline,
+                    },
+                    Err(refused) => return self.refuse(waiting, &refused),
+                };
+                if let Err(refusal) = self.admit(ask, true) {
+                    return self.turn_away(waiting, refusal);
+                }
+                let Waiting::RequestCode(to) = waiting else { return };
+                let carried = Carried {
+                    phone: request.phone,
+                    epoch: request.epoch,
+                    deadline,
+                    to,
+                };
+                self.courier.carry(carried, self.clock.now());
+            }
             Request::SignUp(request, to) => {
                 let waiting = Waiting::SignUp(to);
                 let shard = match ids::phone_shard(&request.phone, shards) {
@@ -51,7 +73,11 @@ impl Node {
                     epoch: request.epoch,
                     deadline,
                 };
-                let command = SignUpCommand { phone: request.phone };
+                let command = SignUpCommand {
+                    phone: request.phone,
+                    verified: self.config.verification.required,
+                    code: request.code,
+                };
                 self.propose(ask, command::Command::SignUp(command), waiting);
             }
             Request::OpenSession(request, to) => {
@@ -102,7 +128,22 @@ impl Node {
                     session: request.session,
                     sequence: request.sequence,
                 };
-                self.propose(ask, command::Command::Acknowledge(command), waiting);
+                if let Waiting::Acknowledge(to) = waiting
+                    && let Some(waiting) = self.alive(ask, &command, to)
+                {
+                    self.propose(ask, command::Command::Acknowledge(command), waiting);
+                }
+            }
+            Request::Presence(request, to) => {
+                let ask = Ask {
+                    shard: self.routes.owner(request.user),
+                    epoch: request.epoch,
+                    deadline,
+                };
+                match self.admit(ask, false) {
+                    Ok(()) => self.read(ask.shard, ReadWait::Presence(request, to)),
+                    Err(refusal) => self.answer(to, Err(refusal)),
+                }
             }
             Request::Fence(request, to) => self.fence(request, deadline, Waiting::Fence(to)),
             Request::Subscribe(request, to) => {
@@ -117,6 +158,79 @@ impl Node {
                     .and_then(|()| self.room_for_a_stream());
                 match checked {
                     Ok(()) => self.read(ask.shard, ReadWait::Subscribe(request, to)),
+                    Err(refusal) => self.answer(to, Err(refusal)),
+                }
+            }
+            Request::Acquit(request, to) => {
+                let waiting = Waiting::Acquit(to);
+                let caller = request.caller.unwrap_or_default();
+                let ask = self.ask_of_user(caller.user, request.epoch, deadline);
+                if let Err(refused) = validate::own_device(caller.user, caller.device, ask.shard, shards) {
+                    return self.refuse(waiting, &refused);
+                }
+                let command = ReceiptCommand {
+                    user: caller.user,
+                    device: caller.device,
+                    session: caller.session,
+                    conversation: request.conversation,
+                    delivered: request.delivered,
+                    read: request.read,
+                };
+                self.propose(ask, command::Command::Receipt(command), waiting);
+            }
+            Request::ImportContacts(request, to) => {
+                let waiting = Waiting::ImportContacts(to);
+                let caller = request.caller.unwrap_or_default();
+                let ask = self.ask_of_user(caller.user, request.epoch, deadline);
+                let checked = validate::own_device(caller.user, caller.device, ask.shard, shards)
+                    .and_then(|()| validate::import(&request.phones));
+                if let Err(refused) = checked {
+                    return self.refuse(waiting, &refused);
+                }
+                let command = ImportContactsCommand {
+                    user: caller.user,
+                    device: caller.device,
+                    session: caller.session,
+                    phones: request.phones,
+                };
+                self.propose(ask, command::Command::ImportContacts(command), waiting);
+            }
+            Request::ChangeGroup(request, to) => self.change_group(request, deadline, Waiting::ChangeGroup(to)),
+            Request::Open(request, to) => self.open_app(request, deadline, to),
+            Request::Sync(request, to) => {
+                let caller = request.caller.unwrap_or_default();
+                let ask = self.ask_of_user(caller.user, request.epoch, deadline);
+                let now = self.clock.now();
+                let allowed = self.admit(ask, false).and_then(|()| {
+                    let limit = self.config.bounds.syncs_per_second;
+                    let message = format!("fetching the state anew is limited to {limit} a second at this node");
+                    let taken = self.syncs.take(now);
+                    taken.map_err(|delay| Refusal::new(Reason::Overloaded, message).after(delay))
+                });
+                match allowed {
+                    Ok(()) => self.read(ask.shard, ReadWait::Sync(request, to)),
+                    Err(refusal) => self.answer(to, Err(refusal)),
+                }
+            }
+            Request::Contacts(request, to) => {
+                let caller = request.caller.unwrap_or_default();
+                let ask = self.ask_of_user(caller.user, request.epoch, deadline);
+                match self.admit(ask, false) {
+                    Ok(()) => self.read(ask.shard, ReadWait::Contacts(request, to)),
+                    Err(refusal) => self.answer(to, Err(refusal)),
+                }
+            }
+            Request::Members(request, to) => {
+                let ask = self.ask_of_user(request.group, request.epoch, deadline);
+                match self.admit(ask, false) {
+                    Ok(()) => self.read(ask.shard, ReadWait::Members(request, to)),
+                    Err(refusal) => self.answer(to, Err(refusal)),
+                }
+            }
+            Request::Audit(request, to) => {
+                let ask = self.ask_of_user(request.conversation, request.epoch, deadline);
+                match self.admit(ask, false) {
+                    Ok(()) => self.read(ask.shard, ReadWait::Audit(request, to)),
                     Err(refusal) => self.answer(to, Err(refusal)),
                 }
             }
@@ -147,6 +261,10 @@ impl Node {
                 let answer = self.transfer(&request);
                 self.answer(to, answer);
             }
+            Request::SetVerification(request, to) => {
+                let before = self.set_verification(&request);
+                self.answer(to, Ok(before));
+            }
             Request::Digest(request, to) => {
                 let answer = self.digest(&request);
                 self.answer(to, answer);
@@ -154,13 +272,13 @@ impl Node {
         }
     }
 
-    fn answer<T>(&mut self, to: super::inbox::Reply<T>, answer: Answer<T>) {
+    pub(super) fn answer<T>(&mut self, to: super::inbox::Reply<T>, answer: Answer<T>) {
         self.refused += u64::from(answer.is_err());
         // Whoever doesn't listen any more needs no answer.
         let _ = to.send(answer);
     }
 
-    fn turn_away(&mut self, waiting: Waiting, refusal: Refusal) {
+    pub(super) fn turn_away(&mut self, waiting: Waiting, refusal: Refusal) {
         self.refused += 1;
         waiting.refuse(refusal);
     }
@@ -172,13 +290,13 @@ impl Node {
         }
     }
 
-    fn refuse(&mut self, waiting: Waiting, refused: &Refused) {
+    pub(super) fn refuse(&mut self, waiting: Waiting, refused: &Refused) {
         let refusal = self.refusal_of(refused);
         self.turn_away(waiting, refusal);
     }
 
     /// Whether a call may be taken on, as far as route, leadership, deadline and queues go.
-    fn admit(&self, ask: Ask, proposes: bool) -> Answer<()> {
+    pub(super) fn admit(&self, ask: Ask, proposes: bool) -> Answer<()> {
         let now = self.clock.now();
         let epoch = self.config.epoch;
         if ask.deadline.is_some_and(|deadline| deadline <= now) {
@@ -193,11 +311,16 @@ impl Node {
             });
         }
         let Some(shard) = self.shards.get(&ask.shard) else {
-            let message = format!("shard {} is not held by node {}", ask.shard, self.config.node);
+            let (reason, message) = if ask.shard < self.routes.shards() {
+                let message = format!("shard {} is not held by node {}", ask.shard, self.config.node);
+                (Reason::NotLeader, message)
+            } else {
+                (Reason::Invalid, format!("there is no shard {}", ask.shard))
+            };
             return Err(Refusal {
                 shard: Some(ask.shard),
                 epoch,
-                ..Refusal::new(Reason::NotLeader, message)
+                ..Refusal::new(reason, message)
             });
         };
         if shard.led.is_none() || self.is_stopping() {
@@ -244,7 +367,7 @@ impl Node {
             .after(Duration::from_millis(timing.election_ms_min))
     }
 
-    fn propose(&mut self, ask: Ask, command: command::Command, waiting: Waiting) {
+    pub(super) fn propose(&mut self, ask: Ask, command: command::Command, waiting: Waiting) {
         if waiting.is_gone() {
             return;
         }
@@ -257,9 +380,21 @@ impl Node {
         }
     }
 
+    /// What concerns a user or a conversation: both name their shard alike.
+    pub(super) fn ask_of_user(&self, id: u64, epoch: u64, deadline: Option<Duration>) -> Ask {
+        Ask {
+            shard: self.routes.owner(id),
+            epoch,
+            deadline,
+        }
+    }
+
     fn send(&mut self, request: SendRequest, deadline: Option<Duration>, waiting: Waiting) {
         let shards = self.routes.shards();
-        let conversation = ids::conversation_id(request.sender, request.recipient);
+        let conversation = match request.group {
+            0 => ids::conversation_id(request.sender, request.recipient),
+            group => group,
+        };
         let ask = Ask {
             shard: self.routes.owner(conversation),
             epoch: request.epoch,
@@ -270,6 +405,7 @@ impl Node {
             device: request.device,
             session: request.session,
             recipient: request.recipient,
+            group: request.group,
             body_bytes: request.body.len(),
         };
         if let Err(refused) = validate::send(&shape, ask.shard, shards) {
@@ -282,6 +418,7 @@ impl Node {
             recipient: request.recipient,
             client_id: request.client_id,
             body: request.body,
+            group: request.group,
         };
         #[cfg(feature = "plants")]
         let waiting = match self.admit(ask, true) {
@@ -289,21 +426,6 @@ impl Node {
             Err(_) => waiting,
         };
         self.propose(ask, command::Command::Send(command), waiting);
-    }
-
-    fn fence(&mut self, request: FenceRequest, deadline: Option<Duration>, waiting: Waiting) {
-        if let Err(refused) = validate::fence(request.sessions.len()) {
-            return self.refuse(waiting, &refused);
-        }
-        let ask = Ask {
-            shard: request.shard,
-            epoch: request.epoch,
-            deadline,
-        };
-        let command = FenceCommand {
-            sessions: request.sessions,
-        };
-        self.propose(ask, command::Command::Fence(command), waiting);
     }
 
     fn room_for_a_stream(&self) -> Answer<()> {
@@ -315,90 +437,9 @@ impl Node {
         Err(Refusal::new(Reason::Overloaded, message).after(Duration::from_secs(1)))
     }
 
-    fn read(&mut self, shard: u32, wait: ReadWait) {
+    pub(super) fn read(&mut self, shard: u32, wait: ReadWait) {
         if let Some(shard) = self.shards.get_mut(&shard) {
             shard.read(wait);
-        }
-    }
-
-    fn transfer(&mut self, request: &TransferLeaderRequest) -> Answer<TransferLeaderResponse> {
-        let ask = Ask {
-            shard: request.shard,
-            epoch: 0,
-            deadline: None,
-        };
-        self.admit(ask, false)?;
-        let Some(shard) = self.shards.get_mut(&request.shard) else {
-            return Err(Refusal::new(Reason::NotLeader, "the shard is not held here"));
-        };
-        if request.to == self.config.node {
-            return Ok(TransferLeaderResponse { to: request.to });
-        }
-        match shard.replica.transfer(request.to) {
-            Some(to) => Ok(TransferLeaderResponse { to }),
-            None => {
-                let voters = shard.replica.voters();
-                let message = format!("node {} is no other voter of {voters:?}", request.to);
-                Err(shard.refusal(Reason::Invalid, message))
-            }
-        }
-    }
-
-    fn digest(&self, request: &DigestRequest) -> Answer<DigestResponse> {
-        let Some(shard) = self.shards.get(&request.shard) else {
-            let message = format!("shard {} is not held by node {}", request.shard, self.config.node);
-            return Err(Refusal::new(Reason::Invalid, message));
-        };
-        let (applied, term) = shard.machine.applied();
-        let digest = shard.machine.digest();
-        let digest =
-            digest.map_err(|error| shard.refusal(Reason::Maybe, format!("failed to read the state: {error}")))?;
-        Ok(DigestResponse { applied, digest, term })
-    }
-
-    fn routes_answer(&self) -> RoutesResponse {
-        let leaders = self.leaders();
-        let routes = (0..self.routes.shards()).map(|shard| Route {
-            shard,
-            nodes: self.routes.members(shard).to_vec(),
-            leader: leaders.get(&shard).copied().unwrap_or_default(),
-        });
-        RoutesResponse {
-            epoch: self.routes.epoch(),
-            shards: self.routes.shards(),
-            routes: routes.collect(),
-        }
-    }
-
-    fn status(&self, inbox: &Inbox) -> StatusResponse {
-        let log = self.log.stats();
-        let proposals: usize = self.shards.values().map(|shard| shard.pending.len()).sum();
-        let streams: usize = self.shards.values().map(|shard| shard.streams.len()).sum();
-        let early = inbox.refused.load(std::sync::atomic::Ordering::Relaxed);
-        StatusResponse {
-            node: self.config.node,
-            zone: self.config.zone.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            plant: self.config.plant.map_or("", super::config::Plant::as_str).to_owned(),
-            map_epoch: self.routes.epoch(),
-            shards: self.shards.values().map(Shard::status).collect(),
-            uptime_ms: u64::try_from(self.clock.now().as_millis()).unwrap_or(u64::MAX),
-            queues: Some(QueueStatus {
-                inbox: inbox.calls.len() as u64,
-                inbox_max: inbox.calls_max as u64,
-                proposals: proposals as u64,
-                proposals_max: (self.config.bounds.proposals_per_shard * self.shards.len()) as u64,
-                streams: streams as u64,
-                streams_max: self.config.bounds.streams as u64,
-                refused: self.refused + early,
-            }),
-            storage: Some(StorageStatus {
-                log_bytes: log.bytes,
-                log_segments: log.segments,
-                syncs: log.syncs,
-                sync_us_p50: self.sync_times.quantile_us(0.5),
-                sync_us_p99: self.sync_times.quantile_us(0.99),
-            }),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::{Deserialize, Serialize};
 
+use crate::chat::{Settings, validate::GROUP_MEMBERS_MAX};
+
 /// Deliberately wrong behaviours. They exist only in binaries built with the feature `plants`; asking another binary for
 /// one is an error, never a silent pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,11 +27,33 @@ pub enum Plant {
     DupStore,
     /// Answers reads of a conversation from what the replica has applied, whoever leads.
     Stale,
+    /// Groups take more members than they may have.
+    NoLimit,
+    /// Whoever was removed from an open group is still sent what is said in it.
+    LeakMembership,
+    /// A new member reads what was said before it came.
+    LeakHistory,
+    /// Whoever came last is not sent the first message after that.
+    MissJoined,
+    /// A stranger's message to a group is taken.
+    AcceptStrangers,
+    /// A contact that was found also appears in the list of somebody else.
+    PhantomContact,
+    /// Every 10th message is not counted as unread.
+    MiscountUnread,
+    /// A receipt says what it is told, whether there was a delivery or not.
+    EarlyReceipt,
+    /// A repeated sign-up makes another account.
+    DoubleAccount,
+    /// Every 10th message is also shown to a user whom it doesn't concern.
+    CrossLeak,
+    /// A sender's own devices are not shown every 10th of its messages.
+    ForgetOwnDevices,
 }
 
 impl Plant {
     /// Every plant.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 19] = [
         Self::AckBeforeDurable,
         Self::ForgetAfterPowerLoss,
         Self::Redeliver,
@@ -38,6 +62,17 @@ impl Plant {
         Self::Corrupt,
         Self::DupStore,
         Self::Stale,
+        Self::NoLimit,
+        Self::LeakMembership,
+        Self::LeakHistory,
+        Self::MissJoined,
+        Self::AcceptStrangers,
+        Self::PhantomContact,
+        Self::MiscountUnread,
+        Self::EarlyReceipt,
+        Self::DoubleAccount,
+        Self::CrossLeak,
+        Self::ForgetOwnDevices,
     ];
 
     /// Its name, as configuration and status write it.
@@ -52,6 +87,17 @@ impl Plant {
             Self::Corrupt => "corrupt",
             Self::DupStore => "dup-store",
             Self::Stale => "stale",
+            Self::NoLimit => "no-limit",
+            Self::LeakMembership => "leak-membership",
+            Self::LeakHistory => "leak-history",
+            Self::MissJoined => "miss-joined",
+            Self::AcceptStrangers => "accept-strangers",
+            Self::PhantomContact => "phantom-contact",
+            Self::MiscountUnread => "miscount-unread",
+            Self::EarlyReceipt => "early-receipt",
+            Self::DoubleAccount => "double-account",
+            Self::CrossLeak => "cross-leak",
+            Self::ForgetOwnDevices => "forget-own-devices",
         }
     }
 
@@ -82,6 +128,8 @@ pub struct Timing {
     pub stream_heartbeat_ms: u64,
     /// After how long an outbox batch that was not acknowledged is sent again.
     pub outbox_resend_ms: u64,
+    /// How long after its last sign of life a device counts as online, while its stream is open.
+    pub presence_ms: u64,
     /// How long a graceful stop waits for its leaderships to be taken over.
     pub stop_ms_max: u64,
 }
@@ -97,6 +145,7 @@ impl Default for Timing {
             fast_campaign_every_ms: 200,
             stream_heartbeat_ms: 1000,
             outbox_resend_ms: 150,
+            presence_ms: 10_000,
             stop_ms_max: 1000,
         }
     }
@@ -126,6 +175,12 @@ pub struct Bounds {
     pub message_bytes: u64,
     /// Items in one outbox batch.
     pub outbox_batch: usize,
+    /// Members of a group: the same at every node, at most 200.
+    pub group_members: u64,
+    /// Devices a second that may fetch their state anew at this node; 0 is no limit.
+    pub syncs_per_second: u32,
+    /// Those that may come at once, before the rate holds.
+    pub sync_burst: u32,
     /// Log-ins a second that this node accepts; 0 is no limit.
     pub logins_per_second: u32,
     /// Log-ins that may come at once, before the rate holds.
@@ -145,8 +200,39 @@ impl Default for Bounds {
             inflight_messages: 128,
             message_bytes: 512 << 10,
             outbox_batch: 128,
+            group_members: GROUP_MEMBERS_MAX,
+            syncs_per_second: 50,
+            sync_burst: 50,
             logins_per_second: 0,
             login_burst: 100,
+        }
+    }
+}
+
+/// How phone numbers are verified before they become accounts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Verification {
+    /// Whether a sign-up needs a code that was carried to its phone.
+    pub required: bool,
+    /// How long a code is on its way, milliseconds.
+    pub delay_ms: u64,
+    /// Whoever carries codes carries none.
+    pub failing: bool,
+    /// How long a code is waited for, milliseconds.
+    pub patience_ms: u64,
+    /// Codes on their way at this node; one more is refused at once.
+    pub waiting_max: usize,
+}
+
+impl Default for Verification {
+    fn default() -> Self {
+        Self {
+            required: false,
+            delay_ms: 0,
+            failing: false,
+            patience_ms: 3000,
+            waiting_max: 1024,
         }
     }
 }
@@ -179,6 +265,10 @@ impl Default for Retention {
 pub struct NodeConfig {
     /// This node's id: not 0, never used again for another node or after the loss of its disk.
     pub node: u64,
+    /// The cluster that it belongs to: nodes of different clusters don't hear each other, and don't use each other's
+    /// folders.
+    #[serde(default)]
+    pub cluster: String,
     /// Where it stands; a label.
     #[serde(default)]
     pub zone: String,
@@ -217,6 +307,12 @@ pub struct NodeConfig {
     /// Log and checkpoints.
     #[serde(default)]
     pub retention: Retention,
+    /// Bounds of a shard's state: the same at every node, and never changed, or replicas come to differ.
+    #[serde(default)]
+    pub state: Settings,
+    /// Sign-ups.
+    #[serde(default)]
+    pub verification: Verification,
 }
 
 const fn default_replication_factor() -> u32 {
@@ -314,6 +410,13 @@ impl NodeConfig {
         if self.peers.len() > 64 {
             return bad("peers", self.peers.len().to_string(), "at most 64 nodes");
         }
+        if self.cluster.len() > 64 || !self.cluster.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return bad(
+                "cluster",
+                format!("{:?}", self.cluster),
+                "at most 64 letters, digits and signs",
+            );
+        }
         if self.shards == 0 || self.shards > 1024 {
             return bad("shards", self.shards.to_string(), "between 1 and 1024");
         }
@@ -341,10 +444,18 @@ impl NodeConfig {
             ("bounds.stream_queue", self.bounds.stream_queue),
             ("bounds.inflight_messages", self.bounds.inflight_messages),
             ("bounds.outbox_batch", self.bounds.outbox_batch),
+            ("verification.waiting_max", self.verification.waiting_max),
         ] {
             if value == 0 || value > 1 << 20 {
                 return bad(key, value.to_string(), "between 1 and 1048576");
             }
+        }
+        if !(1..=GROUP_MEMBERS_MAX).contains(&self.bounds.group_members) {
+            return bad(
+                "bounds.group_members",
+                self.bounds.group_members.to_string(),
+                "between 1 and 200",
+            );
         }
         if self.bounds.uncommitted_bytes < self.bounds.message_bytes {
             return bad(
@@ -352,6 +463,16 @@ impl NodeConfig {
                 self.bounds.uncommitted_bytes.to_string(),
                 "at least bounds.message_bytes",
             );
+        }
+        for (key, value) in [
+            ("state.dedup_ms", self.state.dedup_ms),
+            ("state.outbox_max", self.state.outbox_max),
+            ("state.stream_max", self.state.stream_max),
+            ("state.pending_max", self.state.pending_max),
+        ] {
+            if value == 0 {
+                return bad(key, "0".to_owned(), "at least 1");
+            }
         }
         if self.retention.checkpoint_every == 0 {
             return bad("retention.checkpoint_every", "0".to_owned(), "at least 1");
@@ -440,12 +561,14 @@ shards = 4
         for (from, to, words) in [
             ("node = 2", "node = 7", "peers must list this node"),
             ("node = 2", "node = 0", "start at 1"),
+            ("zone =", "cluster = \"a b\"\nzone =", "letters, digits"),
             ("shards = 4", "shards = 0", "between 1 and 1024"),
             ("shards = 4", "shards = 4\nshrads = 1", "shrads"),
             ("1 = ", "one = ", "not a node id"),
             ("[peers]", "[timing]\nelection_ms_min = 60\n[peers]", "two heartbeats"),
             ("[peers]", "[timing]\nelection_ms_max = 300\n[peers]", "collide"),
             ("[peers]", "[bounds]\nstream_queue = 0\n[peers]", "stream_queue"),
+            ("[peers]", "[state]\noutbox_max = 0\n[peers]", "state.outbox_max"),
         ] {
             let error = NodeConfig::parse(&TEXT.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(words), "{to}: {error}");

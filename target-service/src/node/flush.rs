@@ -76,6 +76,10 @@ impl Node {
         let mut must_sync = false;
         for (id, effects) in rounds {
             self.net.send_raft(*id, std::mem::take(&mut effects.messages));
+            #[cfg(feature = "plants")]
+            if self.promises_early {
+                self.net.send_raft(*id, std::mem::take(&mut effects.promises));
+            }
             if let Some(snapshot) = effects.snapshot.take() {
                 let (index, term) = (snapshot.index, snapshot.term);
                 if let Some(shard) = self.shards.get_mut(id) {

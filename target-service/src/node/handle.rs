@@ -10,10 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage, RoutesRequest,
-    RoutesResponse, SendRequest, SendResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse,
-    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, AuditRequest, AuditResponse,
+    ChangeGroupRequest, ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse,
+    FenceRequest, FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse,
+    MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
+    PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse,
+    SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse,
+    StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,7 +35,7 @@ const RETRY_FULL: Duration = Duration::from_millis(200);
 pub struct NodeHandle {
     calls: mpsc::Sender<Queued>,
     peers: mpsc::Sender<FromPeer>,
-    stop: mpsc::Sender<oneshot::Sender<()>>,
+    stop: mpsc::Sender<()>,
     clock: Clock,
     refused: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
@@ -81,13 +84,11 @@ impl NodeHandle {
     }
 
     /// Stops the node gracefully: it hands its leaderships over, says goodbye, makes its state durable and ends.
-    /// Returns when it has.
+    /// Returns when it has, to each who asked.
     pub async fn stop(&self) {
-        let (done, ended) = oneshot::channel();
-        if self.stop.send(done).await.is_ok() {
-            // An error means that the loop has ended, which is what was asked for.
-            let _ = ended.await;
-        }
+        // Full means that somebody asked already, closed that the loop has ended.
+        let _ = self.stop.try_send(());
+        self.stop.closed().await;
     }
 
     /// Whether the node's loop still runs.
@@ -136,6 +137,10 @@ impl NodeHandle {
 
 #[async_trait]
 impl ClientApi for NodeHandle {
+    async fn request_code(&self, request: RequestCodeRequest, call: Call) -> Answer<RequestCodeResponse> {
+        self.ask(call, |reply| Request::Code(request, reply)).await
+    }
+
     async fn sign_up(&self, request: SignUpRequest, call: Call) -> Answer<SignUpResponse> {
         self.ask(call, |reply| Request::SignUp(request, reply)).await
     }
@@ -160,6 +165,42 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::Acknowledge(request, reply)).await
     }
 
+    async fn presence(&self, request: PresenceRequest, call: Call) -> Answer<PresenceResponse> {
+        self.ask(call, |reply| Request::Presence(request, reply)).await
+    }
+
+    async fn open(&self, request: OpenRequest, call: Call) -> Answer<OpenResponse> {
+        self.ask(call, |reply| Request::Open(request, reply)).await
+    }
+
+    async fn sync(&self, request: OpenRequest, call: Call) -> Answer<OpenResponse> {
+        self.ask(call, |reply| Request::Sync(request, reply)).await
+    }
+
+    async fn acquit(&self, request: AcquitRequest, call: Call) -> Answer<AcquitResponse> {
+        self.ask(call, |reply| Request::Acquit(request, reply)).await
+    }
+
+    async fn import_contacts(&self, request: ImportContactsRequest, call: Call) -> Answer<ImportContactsResponse> {
+        self.ask(call, |reply| Request::ImportContacts(request, reply)).await
+    }
+
+    async fn contacts(&self, request: ContactsRequest, call: Call) -> Answer<ContactsResponse> {
+        self.ask(call, |reply| Request::Contacts(request, reply)).await
+    }
+
+    async fn change_group(&self, request: ChangeGroupRequest, call: Call) -> Answer<ChangeGroupResponse> {
+        self.ask(call, |reply| Request::ChangeGroup(request, reply)).await
+    }
+
+    async fn members(&self, request: MembersRequest, call: Call) -> Answer<MembersResponse> {
+        self.ask(call, |reply| Request::Members(request, reply)).await
+    }
+
+    async fn audit(&self, request: AuditRequest, call: Call) -> Answer<AuditResponse> {
+        self.ask(call, |reply| Request::Audit(request, reply)).await
+    }
+
     async fn history(&self, request: HistoryRequest, call: Call) -> Answer<HistoryResponse> {
         self.ask(call, |reply| Request::History(request, reply)).await
     }
@@ -178,6 +219,10 @@ impl ClientApi for NodeHandle {
 
     async fn fence(&self, request: FenceRequest, call: Call) -> Answer<FenceResponse> {
         self.ask(call, |reply| Request::Fence(request, reply)).await
+    }
+
+    async fn set_verification(&self, request: SetVerificationRequest, call: Call) -> Answer<SetVerificationResponse> {
+        self.ask(call, |reply| Request::SetVerification(request, reply)).await
     }
 
     async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse> {

@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage, RoutesResponse, SendRequest,
-    SendResponse, SignUpRequest, SignUpResponse, StatusResponse, SubscribeRequest, TransferLeaderRequest,
-    TransferLeaderResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, AuditRequest, AuditResponse,
+    ChangeGroupRequest, ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse,
+    FenceRequest, FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse,
+    MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
+    PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesResponse, SendRequest,
+    SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusResponse,
+    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,16 +22,27 @@ pub(crate) type Reply<T> = oneshot::Sender<Answer<T>>;
 /// One call, and where its answer goes.
 #[derive(Debug)]
 pub(crate) enum Request {
+    Code(RequestCodeRequest, Reply<RequestCodeResponse>),
     SignUp(SignUpRequest, Reply<SignUpResponse>),
     OpenSession(OpenSessionRequest, Reply<OpenSessionResponse>),
     Send(SendRequest, Reply<SendResponse>),
     Subscribe(SubscribeRequest, Reply<Subscription>),
     Acknowledge(AcknowledgeRequest, Reply<AcknowledgeResponse>),
+    Presence(PresenceRequest, Reply<PresenceResponse>),
+    Open(OpenRequest, Reply<OpenResponse>),
+    Sync(OpenRequest, Reply<OpenResponse>),
+    Acquit(AcquitRequest, Reply<AcquitResponse>),
+    ImportContacts(ImportContactsRequest, Reply<ImportContactsResponse>),
+    Contacts(ContactsRequest, Reply<ContactsResponse>),
+    ChangeGroup(ChangeGroupRequest, Reply<ChangeGroupResponse>),
+    Members(MembersRequest, Reply<MembersResponse>),
+    Audit(AuditRequest, Reply<AuditResponse>),
     History(HistoryRequest, Reply<HistoryResponse>),
     Routes(Reply<RoutesResponse>),
     Status(Reply<StatusResponse>),
     TransferLeader(TransferLeaderRequest, Reply<TransferLeaderResponse>),
     Fence(FenceRequest, Reply<FenceResponse>),
+    SetVerification(SetVerificationRequest, Reply<SetVerificationResponse>),
     Digest(DigestRequest, Reply<DigestResponse>),
 }
 
@@ -55,7 +69,8 @@ pub struct Inbox {
     pub(crate) calls: mpsc::Receiver<Queued>,
     pub(crate) calls_max: usize,
     pub(crate) peers: mpsc::Receiver<FromPeer>,
-    pub(crate) stop: mpsc::Receiver<oneshot::Sender<()>>,
+    /// Open until the loop has ended, and all it does with it.
+    pub(crate) stop: mpsc::Receiver<()>,
     /// Calls refused before they reached the loop.
     pub(crate) refused: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }

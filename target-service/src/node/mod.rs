@@ -1,7 +1,8 @@
 //! One node: a loop that owns its replicas, and the handle through which clients, operators and peers reach it.
 //!
 //! [`channel`] makes the two ends of its queues: the [`NodeHandle`] (which is the [`ClientApi`]) goes to the fronts and to
-//! the transport, the [`Inbox`] to the loop, [`run`]. A turn of the loop takes in what came (`run.rs`, `peers.rs`, `calls.rs`), has
+//! the transport, the [`Inbox`] to the loop, [`run`]. A turn of the loop takes in what came (`run.rs`, `peers.rs`, `calls.rs`,
+//! `people.rs`, `operators.rs`), has
 //! every replica say what follows, makes all of that durable with one sync, sends, applies and answers (`flush.rs`).
 //! A shard (`shard.rs`) is a replica, a state machine, and those who wait: for outcomes (`waiting.rs`), for confirmed
 //! reads, and for deliveries (`streams.rs`). Its leader carries its outboxes to other shards (`outbox.rs`).
@@ -12,11 +13,14 @@ mod config;
 mod failover;
 mod flush;
 mod handle;
+mod identity;
 mod inbox;
 mod meters;
 mod net;
+mod operators;
 mod outbox;
 mod peers;
+mod people;
 #[cfg(feature = "plants")]
 mod plants;
 mod recover;
@@ -26,11 +30,13 @@ mod shard;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod verification;
 mod waiting;
 
 pub use api::{Answer, Call, ClientApi, Reason, Refusal, Subscription};
-pub use config::{Bounds, ConfigError, NodeConfig, Plant, Retention, Timing};
+pub use config::{Bounds, ConfigError, NodeConfig, Plant, Retention, Timing, Verification};
 pub use handle::{NodeHandle, channel};
+pub use identity::{Identity, IdentityError};
 pub use inbox::Inbox;
 pub use routes::Routes;
 pub use run::{NodeError, Observer, Parts, run};

@@ -15,6 +15,12 @@ const WINDOW_BATCHES: u64 = 4;
 const TRIM_ITEMS: u64 = 256;
 const TRIM_AFTER: Duration = Duration::from_millis(100);
 
+/// For how long a batch isn't proposed again after its recipient had no room, unless anybody made room: each proposal is an
+/// entry in the log, and the outbox repeats itself much faster than a device that is away comes back.
+const FULL_RETRY: Duration = Duration::from_secs(2);
+/// For how long not even then.
+const FULL_RETRY_MIN: Duration = Duration::from_millis(300);
+
 /// One outbox on its way.
 #[derive(Debug)]
 struct Pump {
@@ -182,6 +188,8 @@ pub(super) struct Intake {
     pub(super) proposed: u64,
     /// Who sent last: acknowledgements go there.
     pub(super) origin: u64,
+    /// Since when the recipient of what comes next is known to have no room, and whether somebody made room since.
+    full: Option<(Duration, bool)>,
 }
 
 /// What to do about a batch.
@@ -196,8 +204,37 @@ pub(super) enum Intent {
 }
 
 impl Intake {
+    /// What was proposed was accepted up to `accepted` only: what stands there has no room, and what was proposed behind
+    /// it fares the same.
+    pub(super) fn found_full(&mut self, accepted: u64, now: Duration) {
+        self.proposed = accepted;
+        self.full = Some((now, false));
+    }
+
+    /// All that was proposed was accepted.
+    pub(super) const fn found_room(&mut self) {
+        self.full = None;
+    }
+
+    /// Somebody made room; whether it is the one that is waited for is seen by proposing.
+    pub(super) const fn room_was_made(&mut self) {
+        if let Some((_, room_made)) = &mut self.full {
+            *room_made = true;
+        }
+    }
+
+    fn is_full(&self, now: Duration) -> bool {
+        self.full.is_some_and(|(since, room_made)| {
+            let retry = if room_made { FULL_RETRY_MIN } else { FULL_RETRY };
+            now < since + retry
+        })
+    }
+
     /// Looks at a batch, `accepted` being what the state machine has.
-    pub(super) fn consider(&self, items: Vec<OutboxItem>, accepted: u64) -> Intent {
+    pub(super) fn consider(&self, items: Vec<OutboxItem>, accepted: u64, now: Duration) -> Intent {
+        if self.is_full(now) {
+            return Intent::Acknowledge;
+        }
         let known = accepted.max(self.proposed);
         match items.last() {
             Some(last) if last.outbox_sequence > known => {}
@@ -229,13 +266,44 @@ mod tests {
 
     #[test]
     fn a_batch_is_proposed_once_and_only_what_follows() {
-        let intake = Intake { proposed: 5, origin: 1 };
-        assert_eq!(intake.consider(items(1..=3), 3), Intent::Acknowledge);
-        assert_eq!(intake.consider(items(2..=5), 3), Intent::Wait);
-        assert_eq!(intake.consider(items(2..=7), 3), Intent::Propose(items(6..=7)));
-        assert_eq!(intake.consider(items(7..=8), 3), Intent::Acknowledge, "a gap");
-        assert_eq!(intake.consider(items(9..=9), 8), Intent::Propose(items(9..=9)));
-        assert_eq!(intake.consider(Vec::new(), 3), Intent::Acknowledge);
+        let intake = Intake {
+            proposed: 5,
+            origin: 1,
+            full: None,
+        };
+        let now = Duration::ZERO;
+        assert_eq!(intake.consider(items(1..=3), 3, now), Intent::Acknowledge);
+        assert_eq!(intake.consider(items(2..=5), 3, now), Intent::Wait);
+        assert_eq!(intake.consider(items(2..=7), 3, now), Intent::Propose(items(6..=7)));
+        assert_eq!(intake.consider(items(7..=8), 3, now), Intent::Acknowledge, "a gap");
+        assert_eq!(intake.consider(items(9..=9), 8, now), Intent::Propose(items(9..=9)));
+        assert_eq!(intake.consider(Vec::new(), 3, now), Intent::Acknowledge);
+    }
+
+    #[test]
+    fn a_full_recipient_is_not_asked_again_for_a_while() {
+        let ms = Duration::from_millis;
+        let mut intake = Intake {
+            proposed: 8,
+            ..Intake::default()
+        };
+        intake.found_full(3, ms(100));
+        assert_eq!(intake.consider(items(4..=8), 3, ms(2099)), Intent::Acknowledge);
+        assert_eq!(
+            intake.consider(items(4..=8), 3, ms(2100)),
+            Intent::Propose(items(4..=8))
+        );
+        intake.room_was_made();
+        assert_eq!(intake.consider(items(4..=8), 3, ms(399)), Intent::Acknowledge);
+        assert_eq!(intake.consider(items(4..=8), 3, ms(400)), Intent::Propose(items(4..=8)));
+        intake.found_full(3, ms(400));
+        assert_eq!(
+            intake.consider(items(4..=8), 3, ms(700)),
+            Intent::Acknowledge,
+            "it was another's room"
+        );
+        intake.found_room();
+        assert_eq!(intake.consider(items(4..=8), 3, ms(700)), Intent::Propose(items(4..=8)));
     }
 
     #[test]

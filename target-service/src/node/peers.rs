@@ -1,13 +1,37 @@
 //! What peers say: told to the replica, the outbox or the plan for a new leader that it concerns.
 
-use firedrill_proto::chat::v1::{Goodbye, OutboxAck, OutboxBatch, PeerMessage, RaftMessage, peer_message::Message};
+use firedrill_proto::chat::v1::{
+    Goodbye, OutboxAck, OutboxBatch, PeerMessage, RaftMessage, RaftMessageKind, peer_message::Message,
+};
+
+use prost::Message as _;
 
 use super::{
     failover::View,
     inbox::FromPeer,
     run::{Node, NodeError},
+    shard::Shard,
 };
-use crate::consensus::Malformed;
+use crate::{chat::validate::OUTBOX_BYTES_MAX, consensus::Malformed};
+
+/// Whether a snapshot, if the message carries one, is one that this shard's state can become: raft takes it unread, and
+/// by the time that it is to be installed there is no way back.
+fn readable(shard: &Shard, message: &RaftMessage) -> Result<(), Malformed> {
+    let (Some(snapshot), true) = (&message.snapshot, message.term >= shard.replica.term()) else {
+        return Ok(());
+    };
+    if snapshot.index <= shard.machine.applied().0 {
+        // It is ignored, whatever it holds.
+        return Ok(());
+    }
+    let checked = shard
+        .machine
+        .check_snapshot(snapshot.index, snapshot.term, &snapshot.data);
+    checked.map_err(|error| Malformed {
+        what: "snapshot",
+        value: error.to_string(),
+    })
+}
 
 impl Node {
     pub(super) fn hear(&mut self, message: FromPeer) -> Result<(), NodeError> {
@@ -28,6 +52,7 @@ impl Node {
             }
             FromPeer::Reset { peer } => {
                 tracing::info!(peer, "peer gone");
+                self.peers_stopping.remove(&peer);
                 let now = self.clock.now();
                 for shard in self.shards.values_mut() {
                     let (voters, view) = (shard.replica.voters(), View::of(&shard.replica));
@@ -45,7 +70,8 @@ impl Node {
         match message.message {
             Some(Message::Raft(raft)) => self.raft_message(from, message.shard, raft),
             Some(Message::Outbox(batch)) => return self.outbox_batch(from, message.shard, batch),
-            Some(Message::OutboxAck(ack)) => return self.outbox_ack(message.shard, ack),
+            Some(Message::OutboxAck(ack)) => return self.outbox_ack(from, message.shard, ack),
+            Some(Message::Goodbye(goodbye)) if goodbye.stopping => self.peer_stops(from),
             Some(Message::Goodbye(goodbye)) => self.goodbye(from, message.shard, goodbye),
             None => self.malformed(
                 from,
@@ -59,8 +85,15 @@ impl Node {
     }
 
     fn raft_message(&mut self, from: u64, shard: u32, message: RaftMessage) {
+        if self.is_stopping() && message.kind() == RaftMessageKind::TimeoutNow {
+            // Whoever hands over has not heard yet that this node stops.
+            return;
+        }
         let stepped = match self.shards.get_mut(&shard) {
-            Some(shard) => shard.replica.step(from, message),
+            Some(shard) => match readable(shard, &message) {
+                Ok(()) => shard.replica.step(from, message),
+                Err(malformed) => Err(malformed),
+            },
             None => Err(Malformed {
                 what: "shard",
                 value: format!("{shard} is not held here"),
@@ -72,6 +105,13 @@ impl Node {
     }
 
     fn outbox_batch(&mut self, from: u64, shard: u32, batch: OutboxBatch) -> Result<(), NodeError> {
+        let bytes = batch.encoded_len();
+        if bytes > OUTBOX_BYTES_MAX {
+            let value = format!("{bytes}, at most {OUTBOX_BYTES_MAX}");
+            let what = "bytes of outbox items in one batch";
+            self.malformed(from, &Malformed { what, value });
+            return Ok(());
+        }
         let Some(held) = self.shards.get_mut(&shard).filter(|shard| shard.led.is_some()) else {
             // Not the leader, or not yet told: the sender repeats it, elsewhere too.
             return Ok(());
@@ -80,16 +120,25 @@ impl Node {
             return Ok(());
         }
         let make = |command| Self::command(&mut self.ticket, self.config.node, &self.clock, command);
-        let taken = held.take_in(from, batch, make, &mut self.net);
+        let taken = held.take_in(from, batch, make, &mut self.net, self.clock.now());
         taken.map_err(|source| NodeError::Chat { shard, source })
     }
 
-    fn outbox_ack(&mut self, shard: u32, ack: OutboxAck) -> Result<(), NodeError> {
+    fn outbox_ack(&mut self, from: u64, shard: u32, ack: OutboxAck) -> Result<(), NodeError> {
         let now = self.clock.now();
         let leaders = self.leaders();
         let Some(held) = self.shards.get_mut(&shard).filter(|shard| shard.led.is_some()) else {
             return Ok(());
         };
+        let last = held.machine.outbox_last(ack.to_shard);
+        let last = last.map_err(|source| NodeError::Chat { shard, source })?;
+        if ack.from_shard != shard || ack.to_shard >= self.routes.shards() || ack.through > last {
+            // To take a part of it for true would forget what nobody has.
+            let value = format!("{ack:?}, the outbox ends at {last}");
+            let what = "acknowledgement of an outbox";
+            self.malformed(from, &Malformed { what, value });
+            return Ok(());
+        }
         held.outbox.acknowledged(ack, now);
         let known = Self::known(&self.routes, leaders);
         let pumped = held

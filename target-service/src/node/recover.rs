@@ -11,7 +11,7 @@ use super::{
     shard::Shard,
 };
 use crate::{
-    chat::Machine,
+    chat::{Machine, Settings},
     consensus::{Replica, Start, Tuning},
     env::{Disk, Streams},
     storage::{
@@ -23,11 +23,45 @@ use crate::{
 /// Where the log lives, and the databases.
 const LOG_DIR: &str = "log";
 const STATE_DIR: &str = "state";
+/// All of them.
+pub(super) const DIRS: [&str; 2] = [LOG_DIR, STATE_DIR];
 
 /// Opens the log.
 pub(super) fn open_log(config: &NodeConfig, disk: Arc<dyn Disk>) -> Result<Log, NodeError> {
     let segment_bytes = u32::try_from(config.retention.segment_bytes).unwrap_or(u32::MAX);
     Ok(Log::open(disk, LOG_DIR, LogOptions { segment_bytes })?)
+}
+
+/// Makes the log say who the members of each shard are, as soon as there is a log: a file that is changed later must not
+/// change who votes, since two files would make two majorities.
+pub(super) fn settle_members(config: &NodeConfig, routes: &Routes, log: &mut Log) -> Result<(), NodeError> {
+    let mut batch = WriteBatch::default();
+    for shard in routes.held_by(config.node) {
+        let (_, logged) = log.shard(shard).initial_state();
+        let configured = configured(shard, routes);
+        if logged.voters.is_empty() {
+            batch.conf_state(shard, configured);
+        } else if logged != configured {
+            return Err(NodeError::Members {
+                shard,
+                logged: logged.voters,
+                configured: configured.voters,
+            });
+        }
+    }
+    if !batch.is_empty() {
+        log.append(batch)?;
+        log.sync()?;
+    }
+    Ok(())
+}
+
+/// The members of a shard by the configuration, in the order in which they are logged.
+fn configured(shard: u32, routes: &Routes) -> ConfState {
+    ConfState {
+        voters: routes.members(shard).to_vec(),
+        ..Default::default()
+    }
 }
 
 /// Opens one shard. The state machine is as of its last durable checkpoint; the log goes on from there.
@@ -40,19 +74,19 @@ pub(super) fn open_shard(
 ) -> Result<Shard, NodeError> {
     let database = StateDb::open(disk, &format!("{STATE_DIR}/shard-{id:04}.redb"))?.into_database();
     let chat = |source| NodeError::Chat { shard: id, source };
-    let machine = Machine::open(database, id, routes.shards()).map_err(chat)?;
+    let settings = Settings {
+        group_max: config.bounds.group_members,
+        ..config.state
+    };
+    let machine = Machine::open_with(database, id, routes.shards(), settings).map_err(chat)?;
     #[cfg(feature = "plants")]
     let machine = super::plants::planted(machine, config.plant);
-    let members = ConfState {
-        voters: routes.members(id).to_vec(),
-        ..Default::default()
-    };
-    reconcile(id, &machine, &members, log)?;
+    reconcile(id, &machine, log)?;
     let streams = Streams::new(config.seed);
     let start = Start {
         node: config.node,
         log: log.shard(id),
-        members,
+        members: configured(id, routes),
         applied: machine.applied().0,
         rng: streams.stream(&format!("election/{}/{id}", config.node)),
     };
@@ -63,7 +97,7 @@ pub(super) fn open_shard(
 
 /// Makes the log continue the state. A snapshot is durable in the state before the log hears of it, so that a crash
 /// between the two leaves a log that ends before the state, or belongs to another history there: it starts anew then.
-fn reconcile(id: u32, machine: &Machine, members: &ConfState, log: &mut Log) -> Result<(), NodeError> {
+fn reconcile(id: u32, machine: &Machine, log: &mut Log) -> Result<(), NodeError> {
     let (index, term) = machine.applied();
     let shard = log.shard(id);
     if index < shard.base().0 {
@@ -77,8 +111,7 @@ fn reconcile(id: u32, machine: &Machine, members: &ConfState, log: &mut Log) -> 
         }));
     }
     if index > 0 && shard.term(index) != Ok(term) {
-        let (_, logged) = shard.initial_state();
-        let members = if logged.voters.is_empty() { members } else { &logged };
+        let (_, members) = shard.initial_state();
         tracing::warn!(
             shard = id,
             index,
@@ -86,7 +119,7 @@ fn reconcile(id: u32, machine: &Machine, members: &ConfState, log: &mut Log) -> 
             "the log starts anew behind the state"
         );
         let mut batch = WriteBatch::default();
-        batch.snapshot(id, index, term, members.clone());
+        batch.snapshot(id, index, term, members);
         log.append(batch)?;
         log.sync()?;
     }

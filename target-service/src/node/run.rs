@@ -1,13 +1,17 @@
 //! The loop: hear, decide, make durable, tell.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use firedrill_proto::chat::v1::{Command, Goodbye, command, peer_message::Message};
-use tokio::sync::oneshot;
 
 use super::{
     config::{ConfigError, NodeConfig},
     failover::View,
+    identity::{Identity, IdentityError},
     inbox::Inbox,
     meters::{Histogram, TokenBucket},
     net::Net,
@@ -15,11 +19,12 @@ use super::{
     recover,
     routes::Routes,
     shard::{ReadWait, Shard},
+    verification::Courier,
 };
 use crate::{
     chat::ChatError,
     consensus::ReplicaError,
-    env::{Clock, Disk, Transport},
+    env::{Clock, Disk, Streams, Transport},
     storage::{StorageError, log::Log},
 };
 
@@ -46,6 +51,22 @@ pub enum NodeError {
     /// The configuration can't work.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The data folder is another's.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The log and the configuration name different members.
+    #[error(
+        "shard {shard} has the members {logged:?} by the log, and {configured:?} by peers and replication_factor of the \
+         configuration: give this node the configuration that its cluster was started with"
+    )]
+    Members {
+        /// Which shard.
+        shard: u32,
+        /// By the log.
+        logged: Vec<u64>,
+        /// By the configuration.
+        configured: Vec<u64>,
+    },
     /// The disk failed or is corrupt. What is durable is unknown: the process must end.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -85,6 +106,9 @@ pub struct Parts {
     pub transport: Arc<dyn Transport>,
     /// Who watches, if anybody.
     pub observer: Option<Arc<dyn Observer>>,
+    /// A deliberate error: promises are sent before what they promise is synced.
+    #[cfg(feature = "plants")]
+    pub promises_early: bool,
 }
 
 /// A node.
@@ -99,17 +123,24 @@ pub(super) struct Node {
     pub(super) net: Net,
     pub(super) ticket: u64,
     pub(super) logins: TokenBucket,
+    pub(super) syncs: TokenBucket,
+    pub(super) courier: Courier,
     pub(super) sync_times: Histogram,
     pub(super) refused: u64,
     pub(super) malformed: u64,
     next_tick: Duration,
     ticks: u64,
+    /// Peers that said that they are about to stop, and until when that is believed.
+    pub(super) peers_stopping: BTreeMap<u64, Duration>,
     stopping: Option<Stopping>,
+    #[cfg(feature = "plants")]
+    pub(super) promises_early: bool,
 }
 
 struct Stopping {
     until: Duration,
-    done: oneshot::Sender<()>,
+    /// Whom each shard was already offered to.
+    tried: BTreeMap<u32, BTreeSet<u64>>,
 }
 
 /// Runs a node until it is stopped through its handle. Opens its disk first: nothing is answered before that is done.
@@ -123,7 +154,7 @@ pub async fn run(config: NodeConfig, parts: Parts, mut inbox: Inbox) -> Result<(
         let wake = node.wake_at();
         tokio::select! {
             biased;
-            Some(done) = inbox.stop.recv() => node.begin_stop(done),
+            Some(()) = inbox.stop.recv() => node.begin_stop(),
             Some(message) = inbox.peers.recv() => node.hear(message)?,
             Some(call) = inbox.calls.recv() => node.call(call, &inbox),
             () = clock.sleep_until(wake) => {}
@@ -145,10 +176,15 @@ pub async fn run(config: NodeConfig, parts: Parts, mut inbox: Inbox) -> Result<(
             // More follows from it; others on this runtime get their turn in between.
             tokio::task::yield_now().await;
         }
-        if let Some(done) = node.stopped() {
+        if node.has_stopped() {
+            // Closing takes several syncs. Whoever asks from here on is told at once to go elsewhere, instead of waiting
+            // for them and then not knowing what became of the call.
+            inbox.calls.close();
+            while let Ok(call) = inbox.calls.try_recv() {
+                node.call(call, &inbox);
+            }
             node.close()?;
-            // Whoever asked may have gone.
-            let _ = done.send(());
+            // Whoever asked waits for the inbox to go.
             return Ok(());
         }
     }
@@ -173,8 +209,10 @@ impl Directory for Known<'_> {
 impl Node {
     fn open(config: NodeConfig, parts: Parts) -> Result<Self, NodeError> {
         config.check()?;
+        Identity::open(&config, &*parts.disk, &parts.clock)?;
         let routes = Routes::new(&config);
         let mut log = recover::open_log(&config, parts.disk.clone())?;
+        recover::settle_members(&config, &routes, &mut log)?;
         let mut shards = BTreeMap::new();
         for id in routes.held_by(config.node) {
             shards.insert(
@@ -197,12 +235,20 @@ impl Node {
             net: Net::new(config.node),
             ticket: 0,
             logins: TokenBucket::new(config.bounds.logins_per_second, config.bounds.login_burst),
+            syncs: TokenBucket::new(config.bounds.syncs_per_second, config.bounds.sync_burst),
+            courier: Courier::new(
+                &config.verification,
+                Streams::new(config.seed).stream(&format!("codes/{}", config.node)),
+            ),
             sync_times: Histogram::default(),
             refused: 0,
             malformed: 0,
             next_tick: now + config.timing.tick(),
             ticks: 0,
+            peers_stopping: BTreeMap::new(),
             stopping: None,
+            #[cfg(feature = "plants")]
+            promises_early: parts.promises_early,
             config,
         })
     }
@@ -219,8 +265,11 @@ impl Node {
     }
 
     fn wake_at(&self) -> Duration {
+        if self.is_stopping() {
+            return self.next_tick;
+        }
         let plans = self.shards.values().filter_map(|shard| shard.failover.due_at());
-        plans.fold(self.next_tick, Duration::min)
+        plans.chain(self.courier.due_at()).fold(self.next_tick, Duration::min)
     }
 
     pub(super) fn known(routes: &Routes, leaders: BTreeMap<u32, u64>) -> Known<'_> {
@@ -235,7 +284,8 @@ impl Node {
 
     fn timers(&mut self) -> Result<(), NodeError> {
         let now = self.clock.now();
-        for shard in self.shards.values_mut() {
+        let stopping = self.is_stopping();
+        for shard in self.shards.values_mut().filter(|_| !stopping) {
             if shard.failover.due(View::of(&shard.replica), now) {
                 tracing::info!(
                     shard = shard.id,
@@ -245,6 +295,7 @@ impl Node {
                 shard.replica.campaign_fast();
             }
         }
+        self.carried();
         let mut made_up = 0;
         while self.next_tick <= now && made_up < LATE_TICKS_MAX {
             made_up += 1;
@@ -261,8 +312,13 @@ impl Node {
         self.ticks += 1;
         let leaders = self.leaders();
         let known = Self::known(&self.routes, leaders);
+        let stopping = self.stopping.is_some();
         for (&id, shard) in &mut self.shards {
-            shard.replica.tick();
+            // Time makes a follower a candidate: a node that stops has no use for that.
+            if !stopping || shard.replica.is_leader() {
+                shard.replica.tick();
+            }
+            shard.open_overdue(now);
             if shard.led.is_none() {
                 continue;
             }
@@ -315,26 +371,67 @@ impl Node {
         Ok(())
     }
 
-    fn begin_stop(&mut self, done: oneshot::Sender<()>) {
+    /// Starts to stop. Asked again, it goes on stopping.
+    fn begin_stop(&mut self) {
+        if self.is_stopping() {
+            return;
+        }
         let now = self.clock.now();
         let until = now + Duration::from_millis(self.config.timing.stop_ms_max);
         tracing::info!("stopping");
-        self.stopping = Some(Stopping { until, done });
+        let tried = BTreeMap::new();
+        self.stopping = Some(Stopping { until, tried });
+        for peer in self.config.others() {
+            let soon = Goodbye {
+                stopping: true,
+                ..Goodbye::default()
+            };
+            self.net.send(peer, 0, Message::Goodbye(soon));
+        }
         self.hand_over(now);
+    }
+
+    /// A peer is about to stop: for as long as that may take, it is handed nothing.
+    pub(super) fn peer_stops(&mut self, peer: u64) {
+        let now = self.clock.now();
+        let until = now + Duration::from_millis(self.config.timing.stop_ms_max);
+        self.peers_stopping.insert(peer, until);
+        self.hand_over(now);
+    }
+
+    /// The peers that are handed nothing.
+    pub(super) fn shunned(&mut self) -> BTreeSet<u64> {
+        let now = self.clock.now();
+        self.peers_stopping.retain(|_, until| *until > now);
+        self.peers_stopping.keys().copied().collect()
     }
 
     pub(super) const fn is_stopping(&self) -> bool {
         self.stopping.is_some()
     }
 
-    /// Keeps asking others to take this node's leaderships, while it stops.
+    /// Keeps asking others to take this node's leaderships, while it stops: each other voter once, but none that stops.
     fn hand_over(&mut self, now: Duration) {
+        if !self.is_stopping() {
+            return;
+        }
+        let shunned = self.shunned();
         let Some(stopping) = &mut self.stopping else {
             return;
         };
         let mut left = 0;
         for shard in self.shards.values_mut().filter(|shard| shard.replica.is_leader()) {
-            if shard.replica.is_handing_over() || shard.replica.transfer(0).is_some() {
+            let asked = shard.replica.handing_over_to();
+            if asked.is_some_and(|to| shunned.contains(&to)) {
+                shard.replica.stop_handing_over();
+            } else if asked.is_some() {
+                left += 1;
+                continue;
+            }
+            let tried = stopping.tried.entry(shard.id).or_default();
+            let avoid = tried.union(&shunned).copied().collect();
+            if let Ok(to) = shard.replica.transfer(0, &avoid) {
+                tried.insert(to);
                 left += 1;
             }
         }
@@ -343,10 +440,9 @@ impl Node {
         }
     }
 
-    fn stopped(&mut self) -> Option<oneshot::Sender<()>> {
+    fn has_stopped(&self) -> bool {
         let now = self.clock.now();
-        let stopping = self.stopping.take_if(|stopping| stopping.until <= now)?;
-        Some(stopping.done)
+        self.stopping.as_ref().is_some_and(|stopping| stopping.until <= now)
     }
 
     /// Says goodbye where it still leads, and makes everything durable.
@@ -360,7 +456,7 @@ impl Node {
             {
                 let goodbye = Goodbye {
                     term: shard.replica.term(),
-                    successor: 0,
+                    ..Goodbye::default()
                 };
                 self.net.send(peer, shard.id, Message::Goodbye(goodbye));
             }

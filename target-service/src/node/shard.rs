@@ -6,8 +6,10 @@ use std::{
 };
 
 use firedrill_proto::chat::v1::{
-    AcceptOutboxCommand, Command, HistoryRequest, HistoryResponse, OutboxAck, OutboxBatch, SubscribeRequest,
-    TrimOutboxCommand, command, peer_message::Message,
+    AcceptOutboxCommand, AcknowledgeCommand, AuditRequest, AuditResponse, Command, ContactsRequest, ContactsResponse,
+    HistoryRequest, HistoryResponse, MembersRequest, MembersResponse, OpenRequest, OpenResponse, OutboxAck,
+    OutboxBatch, PresenceRequest, PresenceResponse, SubscribeRequest, TrimOutboxCommand, command,
+    peer_message::Message,
 };
 use prost::Message as _;
 use rand_chacha::ChaCha8Rng;
@@ -23,7 +25,7 @@ use super::{
     waiting::{Waiting, reason_of},
 };
 use crate::{
-    chat::{self, Applied, ChatError, Machine, Reply, validate},
+    chat::{self, Applied, ChatError, Machine, Refused, Reply, validate},
     consensus::{Read, Replica},
 };
 
@@ -44,6 +46,13 @@ pub(super) struct Pending {
 pub(super) enum ReadWait {
     History(HistoryRequest, To<HistoryResponse>),
     Subscribe(SubscribeRequest, To<Subscription>),
+    Presence(PresenceRequest, To<PresenceResponse>),
+    /// Until when it waits before it makes do with what there is.
+    Open(OpenRequest, To<OpenResponse>, Duration),
+    Sync(OpenRequest, To<OpenResponse>),
+    Contacts(ContactsRequest, To<ContactsResponse>),
+    Members(MembersRequest, To<MembersResponse>),
+    Audit(AuditRequest, To<AuditResponse>),
     Beat(DeviceKey, u64),
 }
 
@@ -52,6 +61,12 @@ impl ReadWait {
         match self {
             Self::History(_, to) => to.is_closed(),
             Self::Subscribe(_, to) => to.is_closed(),
+            Self::Open(_, to, _) => to.is_closed(),
+            Self::Sync(_, to) => to.is_closed(),
+            Self::Contacts(_, to) => to.is_closed(),
+            Self::Members(_, to) => to.is_closed(),
+            Self::Audit(_, to) => to.is_closed(),
+            Self::Presence(_, to) => to.is_closed(),
             Self::Beat(..) => false,
         }
     }
@@ -60,6 +75,12 @@ impl ReadWait {
         match self {
             Self::History(_, to) => drop(to.send(Err(refusal))),
             Self::Subscribe(_, to) => drop(to.send(Err(refusal))),
+            Self::Open(_, to, _) => drop(to.send(Err(refusal))),
+            Self::Sync(_, to) => drop(to.send(Err(refusal))),
+            Self::Contacts(_, to) => drop(to.send(Err(refusal))),
+            Self::Members(_, to) => drop(to.send(Err(refusal))),
+            Self::Audit(_, to) => drop(to.send(Err(refusal))),
+            Self::Presence(_, to) => drop(to.send(Err(refusal))),
             Self::Beat(..) => {}
         }
     }
@@ -108,7 +129,12 @@ impl Shard {
             reads_asked: BTreeMap::new(),
             reads_confirmed: VecDeque::new(),
             next_read: 0,
-            streams: Streams::new(config.bounds.stream_queue, heartbeat, rng),
+            streams: Streams::new(
+                config.bounds.stream_queue,
+                heartbeat,
+                Duration::from_millis(config.timing.presence_ms),
+                rng,
+            ),
             outbox: Outbox::new(id, config.bounds.outbox_batch, resend),
             intake: BTreeMap::new(),
             failover: Failover::default(),
@@ -211,14 +237,83 @@ impl Shard {
                     ReadWait::History(request, to) => {
                         let (after, limit) = (request.after, request.limit as usize);
                         let limit = if limit == 0 { validate::QUERY_ITEMS_MAX } else { limit };
-                        drop(to.send(Ok(self.machine.history(request.conversation, after, limit)?)));
+                        let page = self.machine.history_of(&HistoryRequest { after, ..request }, limit)?;
+                        drop(to.send(self.granted(page)));
                     }
                     ReadWait::Subscribe(request, to) => drop(to.send(self.subscribe(&request, now)?)),
+                    ReadWait::Open(request, to, _) | ReadWait::Sync(request, to) => {
+                        let page = self
+                            .threads(&request)?
+                            .map(|page| OpenResponse { current: true, ..page });
+                        drop(to.send(self.granted(page)));
+                    }
+                    ReadWait::Contacts(request, to) => {
+                        let it = request.caller.unwrap_or_default();
+                        let found = self.machine.contacts(it.user, it.device, it.session, &request.after)?;
+                        let found = found.map(|contacts| ContactsResponse { contacts });
+                        drop(to.send(self.granted(found)));
+                    }
+                    ReadWait::Members(request, to) => {
+                        let it = request.caller.unwrap_or_default();
+                        let found = self
+                            .machine
+                            .members_for(request.group, it.user, it.device, it.session)?;
+                        let found = found.map(|members| MembersResponse { members });
+                        drop(to.send(self.granted(found)));
+                    }
+                    ReadWait::Audit(request, to) => {
+                        let limit = request.limit as usize;
+                        let limit = if limit == 0 { validate::QUERY_ITEMS_MAX } else { limit };
+                        let page = self.machine.audit(request.conversation, request.after, limit)?;
+                        drop(to.send(Ok(page)));
+                    }
+                    ReadWait::Presence(request, to) => drop(to.send(self.presence(request.user, now)?)),
                     ReadWait::Beat(device, session) => self.streams.beat(device, session, &self.machine)?,
                 }
             }
         }
         Ok(())
+    }
+
+    fn granted<T>(&self, answer: Result<T, Refused>) -> Result<T, Refusal> {
+        answer.map_err(|refused| self.refusal(reason_of(&refused), refused.to_string()))
+    }
+
+    fn threads(&self, request: &OpenRequest) -> Result<Result<OpenResponse, Refused>, ChatError> {
+        let it = request.caller.unwrap_or_default();
+        self.machine.threads(it.user, it.device, it.session, request.after)
+    }
+
+    /// What this node has of a user's conversations, marked as not current. A session that was opened a moment ago may
+    /// not have come here yet: then another node has to be asked.
+    pub(super) fn open_stale(&self, request: &OpenRequest, to: To<OpenResponse>) {
+        let page = match self.threads(request) {
+            Ok(Ok(page)) => Ok(page),
+            Ok(Err(refused)) => {
+                let message = format!("nobody leads here, and of what this node has: {refused}");
+                Err(self.refusal(Reason::NotLeader, message))
+            }
+            Err(error) => Err(self.refusal(Reason::NotLeader, format!("failed to read the state: {error}"))),
+        };
+        drop(to.send(page));
+    }
+
+    /// Answers those who wanted to open and have waited long enough.
+    pub(super) fn open_overdue(&mut self, now: Duration) {
+        let overdue = |wait: &mut ReadWait| matches!(wait, ReadWait::Open(_, _, until) if *until <= now);
+        let mut late: Vec<_> = self.reads_waiting.extract_if(.., overdue).collect();
+        for asked in self.reads_asked.values_mut() {
+            late.extend(asked.extract_if(.., overdue));
+        }
+        self.answer_stale(late);
+    }
+
+    fn answer_stale(&self, late: Vec<ReadWait>) {
+        for wait in late {
+            if let ReadWait::Open(request, to, _) = wait {
+                self.open_stale(&request, to);
+            }
+        }
     }
 
     fn subscribe(
@@ -237,12 +332,18 @@ impl Shard {
         if request.incarnation != 0 && request.incarnation != state.incarnation {
             let (theirs, ours) = (request.incarnation, state.incarnation);
             let message = format!("the cursor is of incarnation {theirs}, the stream of {ours}: fetch the state anew");
-            return Ok(Err(self.refusal(Reason::Invalid, message)));
+            return Ok(Err(self.refusal(Reason::Resync, message)));
+        }
+        if request.after < state.acknowledged {
+            let (theirs, ours) = (request.after, state.acknowledged);
+            let message =
+                format!("the cursor is {theirs}, up to {ours} is acknowledged and gone: fetch the state anew");
+            return Ok(Err(self.refusal(Reason::Resync, message)));
         }
         if request.after > state.last_sequence {
             let (theirs, ours) = (request.after, state.last_sequence);
             let message = format!("the cursor is {theirs}, the stream ends at {ours}: fetch the state anew");
-            return Ok(Err(self.refusal(Reason::Invalid, message)));
+            return Ok(Err(self.refusal(Reason::Resync, message)));
         }
         let replaced = self.refusal(Reason::SessionEnded, "a newer stream of this device took its place");
         let subscription = self.streams.open(device, request.session, request.after, replaced, now);
@@ -250,8 +351,35 @@ impl Shard {
         Ok(Ok(subscription))
     }
 
+    /// Notes a device's sign of life. Gives what it has acknowledged, if `command` adds nothing to it.
+    pub(super) fn alive(&mut self, command: &AcknowledgeCommand, now: Duration) -> Option<u64> {
+        let session = self
+            .machine
+            .check_session(command.user, command.device, command.session);
+        // A failing database shows when the command is applied.
+        let state = session.ok()?.ok()?;
+        self.streams.alive((command.user, command.device), now);
+        (command.sequence <= state.acknowledged).then_some(state.acknowledged)
+    }
+
+    fn presence(&self, user: u64, now: Duration) -> Result<Result<PresenceResponse, Refusal>, ChatError> {
+        let Some(devices) = self.machine.devices(user)? else {
+            let refused = Refused::NoSuchUser { user };
+            return Ok(Err(self.refusal(reason_of(&refused), refused.to_string())));
+        };
+        let devices = devices
+            .into_iter()
+            .map(|(device, state)| self.streams.presence((user, device), state, now));
+        Ok(Ok(PresenceResponse {
+            devices: devices.collect(),
+        }))
+    }
+
     /// Answers and wakes whom a batch of applied entries concerns.
     pub(super) fn after_apply(&mut self, applied: Applied, net: &mut Net, now: Duration) -> Result<(), ChatError> {
+        if applied.made_room {
+            self.intake.values_mut().for_each(Intake::room_was_made);
+        }
         for outcome in applied.outcomes {
             let Some(pending) = self.pending.remove(&outcome.index) else {
                 continue;
@@ -263,7 +391,9 @@ impl Shard {
                 continue;
             }
             match (pending.waiting, outcome.reply) {
-                (Waiting::Accept { from_shard, through }, reply) => self.accepted(from_shard, through, &reply, net)?,
+                (Waiting::Accept { from_shard, through }, reply) => {
+                    self.accepted((from_shard, through), &reply, net, now)?;
+                }
                 (Waiting::Trim { to_shard }, reply) => {
                     let through = match reply {
                         Reply::Trimmed { through, .. } => Some(through),
@@ -288,8 +418,8 @@ impl Shard {
             );
             self.streams.end_session(session, ended);
         }
-        for device in applied.delivered {
-            self.streams.push(device, &self.machine)?;
+        for user in applied.delivered {
+            self.streams.push_all(user, &self.machine)?;
         }
         Ok(())
     }
@@ -301,6 +431,7 @@ impl Shard {
         batch: OutboxBatch,
         make: impl FnOnce(command::Command) -> Command,
         net: &mut Net,
+        now: Duration,
     ) -> Result<(), ChatError> {
         let from_shard = batch.from_shard;
         if validate::outbox(from_shard, batch.items.len(), self.shards).is_err() || batch.to_shard != self.id {
@@ -309,7 +440,7 @@ impl Shard {
         let accepted = self.machine.accepted_through(from_shard)?;
         let intake = self.intake.entry(from_shard).or_default();
         intake.origin = from_node;
-        match intake.consider(batch.items, accepted) {
+        match intake.consider(batch.items, accepted, now) {
             Intent::Wait => {}
             Intent::Acknowledge => self.acknowledge(from_shard, accepted, net),
             Intent::Propose(items) => {
@@ -328,15 +459,22 @@ impl Shard {
         Ok(())
     }
 
-    fn accepted(&mut self, from_shard: u32, through: u64, reply: &Reply, net: &mut Net) -> Result<(), ChatError> {
+    fn accepted(
+        &mut self,
+        (from_shard, through): (u32, u64),
+        reply: &Reply,
+        net: &mut Net,
+        now: Duration,
+    ) -> Result<(), ChatError> {
         let accepted = match reply {
             Reply::Accepted { through, .. } => *through,
             _ => self.machine.accepted_through(from_shard)?,
         };
         let intake = self.intake.entry(from_shard).or_default();
         if accepted < through {
-            // A gap or no room: what was proposed behind it fares the same, and the sender will repeat it.
-            intake.proposed = accepted;
+            intake.found_full(accepted, now);
+        } else {
+            intake.found_room();
         }
         self.acknowledge(from_shard, accepted, net);
         Ok(())
@@ -403,7 +541,10 @@ impl Shard {
         let not_leader = self.refusal(Reason::NotLeader, "leadership was lost");
         let asked = std::mem::take(&mut self.reads_asked).into_values().flatten();
         for wait in std::mem::take(&mut self.reads_waiting).into_iter().chain(asked) {
-            wait.refuse(not_leader.clone());
+            match wait {
+                ReadWait::Open(request, to, _) => self.open_stale(&request, to),
+                wait => wait.refuse(not_leader.clone()),
+            }
         }
         self.streams.end_all(&not_leader);
         self.outbox.stop();

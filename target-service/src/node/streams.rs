@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use firedrill_proto::chat::v1::{Position, SubscribeEvent, subscribe_event::Event};
+use firedrill_proto::chat::v1::{DevicePresence, Position, SubscribeEvent, subscribe_event::Event};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::mpsc;
@@ -29,6 +29,8 @@ struct Stream {
     /// The last sequence pushed.
     after: u64,
     events: mpsc::Sender<Answer<SubscribeEvent>>,
+    /// The device's last sign of life.
+    alive_at: Duration,
     beat_at: Duration,
     /// Its heartbeat waits for a confirmed read.
     beat_asked: bool,
@@ -50,6 +52,7 @@ impl Stream {
 pub(super) struct Streams {
     queue: usize,
     heartbeat: Duration,
+    presence: Duration,
     rng: ChaCha8Rng,
     streams: BTreeMap<DeviceKey, Stream>,
     by_session: BTreeMap<u64, DeviceKey>,
@@ -59,10 +62,11 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new(queue: usize, heartbeat: Duration, rng: ChaCha8Rng) -> Self {
+    pub(super) fn new(queue: usize, heartbeat: Duration, presence: Duration, rng: ChaCha8Rng) -> Self {
         Self {
             queue,
             heartbeat,
+            presence,
             rng,
             streams: BTreeMap::new(),
             by_session: BTreeMap::new(),
@@ -92,6 +96,7 @@ impl Streams {
             session,
             after,
             events,
+            alive_at: now,
             beat_at,
             beat_asked: false,
         };
@@ -132,6 +137,37 @@ impl Streams {
         self.stalled.clear();
     }
 
+    /// Pushes to all devices of a user.
+    pub(super) fn push_all(&mut self, user: u64, machine: &Machine) -> Result<(), ChatError> {
+        let devices: Vec<_> = self
+            .streams
+            .range((user, 0)..=(user, u32::MAX))
+            .map(|it| *it.0)
+            .collect();
+        devices.into_iter().try_for_each(|device| self.push(device, machine))
+    }
+
+    /// A device gave a sign of life.
+    pub(super) fn alive(&mut self, device: DeviceKey, now: Duration) {
+        if let Some(stream) = self.streams.get_mut(&device) {
+            stream.alive_at = now;
+        }
+    }
+
+    /// Whether a device is there: its stream is open, takes what it is given, and was heard of lately. A connection
+    /// that died without a word counts for as long as the last of these says, and no longer.
+    pub(super) fn presence(&self, device: DeviceKey, state: DeviceState, now: Duration) -> DevicePresence {
+        let stream = self.streams.get(&device).filter(|stream| !stream.events.is_closed());
+        let silent = stream.map(|stream| now.saturating_sub(stream.alive_at));
+        let takes = stream.is_some_and(|stream| stream.room() > 0);
+        DevicePresence {
+            device: device.1,
+            online: takes && silent.is_some_and(|silent| silent <= self.presence),
+            alive_ms_ago: silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+            owed: state.last_sequence - state.acknowledged,
+        }
+    }
+
     /// Pushes what `device` is owed, as far as there is room.
     pub(super) fn push(&mut self, device: DeviceKey, machine: &Machine) -> Result<(), ChatError> {
         let Some(stream) = self.streams.get_mut(&device) else {
@@ -147,14 +183,14 @@ impl Streams {
                 self.stalled.insert(device);
                 return Ok(());
             }
-            let owed = machine.deliveries(device.0, device.1, stream.after, room.min(READ_MAX))?;
+            let owed = machine.entries(device.0, device.1, stream.after, room.min(READ_MAX))?;
             if owed.is_empty() {
                 self.stalled.remove(&device);
                 return Ok(());
             }
-            for delivery in owed {
-                stream.after = delivery.sequence;
-                stream.push(Event::Delivery(delivery));
+            for (sequence, entry) in owed {
+                stream.after = sequence;
+                stream.push(entry);
             }
         }
     }

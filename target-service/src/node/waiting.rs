@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeResponse, FenceResponse, OpenSessionResponse, SendResponse, SignUpResponse,
+    AcknowledgeResponse, AcquitResponse, ChangeGroupResponse, FenceResponse, ImportContactsResponse,
+    OpenSessionResponse, RequestCodeResponse, SendResponse, SignUpResponse,
 };
 
 use super::{
@@ -18,9 +19,13 @@ const RETRY_STATE_FULL: Duration = Duration::from_secs(1);
 /// Who waits.
 #[derive(Debug)]
 pub(super) enum Waiting {
+    RequestCode(To<RequestCodeResponse>),
     SignUp(To<SignUpResponse>),
     OpenSession(To<OpenSessionResponse>),
     Send(To<SendResponse>),
+    Acquit(To<AcquitResponse>),
+    ImportContacts(To<ImportContactsResponse>),
+    ChangeGroup(To<ChangeGroupResponse>),
     Acknowledge(To<AcknowledgeResponse>),
     Fence(To<FenceResponse>),
     /// The node itself, taking in another shard's outbox up to `through`.
@@ -41,9 +46,13 @@ impl Waiting {
     /// What it is, for traces.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
+            Self::RequestCode(_) => "request_code",
             Self::SignUp(_) => "sign_up",
             Self::OpenSession(_) => "open_session",
             Self::Send(_) => "send",
+            Self::Acquit(_) => "acquit",
+            Self::ImportContacts(_) => "import_contacts",
+            Self::ChangeGroup(_) => "change_group",
             Self::Acknowledge(_) => "acknowledge",
             Self::Fence(_) => "fence",
             Self::Accept { .. } => "accept_outbox",
@@ -56,9 +65,13 @@ impl Waiting {
     /// Whether whoever asked is gone.
     pub(super) fn is_gone(&self) -> bool {
         match self {
+            Self::RequestCode(to) => to.is_closed(),
             Self::SignUp(to) => to.is_closed(),
             Self::OpenSession(to) => to.is_closed(),
             Self::Send(to) => to.is_closed(),
+            Self::Acquit(to) => to.is_closed(),
+            Self::ImportContacts(to) => to.is_closed(),
+            Self::ChangeGroup(to) => to.is_closed(),
             Self::Acknowledge(to) => to.is_closed(),
             Self::Fence(to) => to.is_closed(),
             Self::Accept { .. } | Self::Trim { .. } => false,
@@ -71,9 +84,13 @@ impl Waiting {
     pub(super) fn refuse(self, refusal: Refusal) {
         // Whoever doesn't listen any more needs no answer: here and below.
         match self {
+            Self::RequestCode(to) => drop(to.send(Err(refusal))),
             Self::SignUp(to) => drop(to.send(Err(refusal))),
             Self::OpenSession(to) => drop(to.send(Err(refusal))),
             Self::Send(to) => drop(to.send(Err(refusal))),
+            Self::Acquit(to) => drop(to.send(Err(refusal))),
+            Self::ImportContacts(to) => drop(to.send(Err(refusal))),
+            Self::ChangeGroup(to) => drop(to.send(Err(refusal))),
             Self::Acknowledge(to) => drop(to.send(Err(refusal))),
             Self::Fence(to) => drop(to.send(Err(refusal))),
             Self::Accept { .. } | Self::Trim { .. } => {}
@@ -85,6 +102,9 @@ impl Waiting {
     /// Tells a client the outcome; `refusal` knows the shard.
     pub(super) fn answer(self, reply: Reply, refusal: impl FnOnce(Reason, String) -> Refusal) {
         match (self, reply) {
+            (Self::RequestCode(to), Reply::CodeIssued { code, valid_ms }) => {
+                drop(to.send(Ok(RequestCodeResponse { code, valid_ms })));
+            }
             (Self::SignUp(to), Reply::SignedUp { user, created }) => {
                 drop(to.send(Ok(SignUpResponse { user, created })))
             }
@@ -114,6 +134,35 @@ impl Waiting {
                 position,
                 repeated,
             }))),
+            (
+                Self::Acquit(to),
+                Reply::Receipted {
+                    delivered,
+                    read,
+                    unread,
+                },
+            ) => drop(to.send(Ok(AcquitResponse {
+                delivered,
+                read,
+                unread,
+            }))),
+            (Self::ImportContacts(to), Reply::Imported { added, total }) => {
+                drop(to.send(Ok(ImportContactsResponse { added, total })));
+            }
+            (
+                Self::ChangeGroup(to),
+                Reply::GroupChanged {
+                    conversation,
+                    position,
+                    members,
+                    repeated,
+                },
+            ) => drop(to.send(Ok(ChangeGroupResponse {
+                group: conversation,
+                position,
+                members,
+                repeated,
+            }))),
             (Self::Acknowledge(to), Reply::Acknowledged { acknowledged }) => {
                 drop(to.send(Ok(AcknowledgeResponse { acknowledged })));
             }
@@ -140,10 +189,15 @@ pub(super) const fn reason_of(refused: &Refused) -> Reason {
         Refused::NoSuchUser { .. } => Reason::NoSuchUser,
         Refused::NoSuchDevice { .. } => Reason::NoSuchDevice,
         Refused::SessionEnded { .. } => Reason::SessionEnded,
+        Refused::WrongCode => Reason::WrongCode,
+        Refused::NoSuchConversation { .. } => Reason::NoSuchConversation,
+        Refused::NotMember { .. } => Reason::NotMember,
+        Refused::GroupFull { .. } => Reason::GroupFull,
         Refused::Full { .. } => Reason::Overloaded,
         Refused::Misrouted { .. } => Reason::StaleRoute,
+        // Nothing was done now; whether it was done before is forgotten.
+        Refused::ClientIdExpired { .. } => Reason::Maybe,
         Refused::ClientIdReused { .. }
-        | Refused::ClientIdExpired { .. }
         | Refused::PhoneInvalid
         | Refused::DeviceInvalid { .. }
         | Refused::BodyTooLarge { .. }
@@ -151,5 +205,17 @@ pub(super) const fn reason_of(refused: &Refused) -> Reason {
         | Refused::TooMany { .. }
         | Refused::ConversationTaken { .. }
         | Refused::Malformed { .. } => Reason::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_a_forgotten_message_was_stored_is_not_known() {
+        let forgotten = Refused::ClientIdExpired { client_id: 3, floor: 9 };
+        assert!(!reason_of(&forgotten).surely_not_done());
+        assert!(reason_of(&Refused::ClientIdReused { client_id: 3 }).surely_not_done());
     }
 }

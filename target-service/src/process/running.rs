@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::{
     env::{Clock, Disk, RealDisk, Streams, VolatileDisk},
-    grpc::{ClientPlaneOptions, PeerOptions, PeerTransport, serve_clients, serve_peers},
-    node::{self, Call, ClientApi as _, NodeConfig, NodeHandle, Parts},
+    grpc::{ClientPlaneOptions, PeerBook, PeerOptions, PeerTransport, serve_clients, serve_peers},
+    node::{self, Call, ClientApi as _, Identity, NodeConfig, NodeHandle, Parts},
 };
 
 /// Threads for gRPC.
@@ -170,11 +170,17 @@ impl RunningNode {
                     .build()
                     .map_err(|error| error.to_string())?;
                 runtime.block_on(async move {
+                    let disk = disk()?;
+                    let own = Identity::open(&config, &*disk, &clock).map_err(|error| error.to_string())?;
+                    let book = PeerBook::open(own, Arc::clone(&disk)).map_err(|error| error.to_string())?;
+                    transport.identify(book);
                     let parts = Parts {
                         clock,
-                        disk: disk()?,
+                        disk,
                         transport: Arc::new(transport),
                         observer: None,
+                        #[cfg(feature = "plants")]
+                        promises_early: false,
                     };
                     let run = node::run(config, parts, inbox);
                     tokio::select! {

@@ -1,4 +1,5 @@
-//! Simulated people: they sign up, open sessions on two devices, send, and read their streams, through everything.
+//! Simulated people: they sign up, open sessions on two devices, send from the first, lead their social lives on the
+//! second ([`social`]), and read their streams, through everything.
 //!
 //! A client makes attempts through [`ClientApi`], with delay on the way and answers that get lost; it repeats a send
 //! with the same client id until it is answered. It knows no node's inside.
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use super::{
     net::Network,
     records::{Device, MessageKey, Records, body},
+    social::{self, Social},
     trace::Trace,
 };
 use crate::{
@@ -38,7 +40,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(4);
 const LOST_ANSWERS: f64 = 0.04;
 
 /// The epoch of the only shard map.
-const EPOCH: u64 = 1;
+pub(super) const EPOCH: u64 = 1;
 
 /// Devices of each person.
 const DEVICES: u32 = 2;
@@ -52,6 +54,12 @@ pub(super) struct World {
     pub(super) records: Rc<RefCell<Records>>,
     /// Users that can be written to.
     pub(super) people: Rc<RefCell<Vec<u64>>>,
+    /// Everybody's phone numbers.
+    pub(super) phones: Rc<[String]>,
+    /// Groups that were made.
+    pub(super) groups: Rc<RefCell<Vec<u64>>>,
+    /// Members that nobody knows, for the first group that is made: almost as many as it may have.
+    pub(super) fill: Rc<RefCell<Vec<u64>>>,
     /// Whether new sends are started.
     pub(super) loading: Rc<Cell<bool>>,
     /// The tasks that read streams.
@@ -70,12 +78,24 @@ pub(super) enum Missed {
 impl Missed {
     /// A refusal that can't be right while the client has done nothing wrong.
     fn wrong(&self) -> Option<&Refusal> {
-        use Reason::{Invalid, NoSuchDevice, NoSuchUser, SessionEnded, StaleRoute};
+        use Reason::{
+            GroupFull, Invalid, NoSuchConversation, NoSuchDevice, NoSuchUser, NotMember, Resync, SessionEnded,
+            StaleRoute, WrongCode,
+        };
         match self {
             Self::Refused(r)
                 if matches!(
                     r.reason,
-                    Invalid | NoSuchDevice | NoSuchUser | SessionEnded | StaleRoute
+                    Invalid
+                        | NoSuchDevice
+                        | NoSuchUser
+                        | NoSuchConversation
+                        | NotMember
+                        | GroupFull
+                        | Resync
+                        | SessionEnded
+                        | StaleRoute
+                        | WrongCode
                 ) =>
             {
                 Some(r)
@@ -88,7 +108,7 @@ impl Missed {
 /// Makes calls for one client, and remembers who leads.
 pub(super) struct Caller {
     world: World,
-    rng: ChaCha8Rng,
+    pub(super) rng: ChaCha8Rng,
     leaders: BTreeMap<u32, u64>,
 }
 
@@ -101,7 +121,11 @@ impl Caller {
         }
     }
 
-    async fn pause(&mut self, ms: std::ops::Range<u64>) {
+    pub(super) fn world(&self) -> World {
+        self.world.clone()
+    }
+
+    pub(super) async fn pause(&mut self, ms: std::ops::Range<u64>) {
         let ms = self.rng.random_range(ms);
         self.world.clock.sleep(Duration::from_millis(ms)).await;
     }
@@ -136,6 +160,34 @@ impl Caller {
         })
     }
 
+    /// Attempts until there is an answer, or a refusal that depends on what others did meanwhile.
+    pub(super) async fn settle<T>(
+        &mut self,
+        shard: u32,
+        what: &str,
+        request: impl AsyncFn(NodeHandle, Call) -> Answer<T>,
+    ) -> Result<T, Refusal> {
+        // Bounded by whoever runs the simulation: it ends the task when liveness is due.
+        loop {
+            match self.attempt(shard, &request).await {
+                Ok(answer) => return Ok(answer),
+                Err(Missed::Refused(refusal)) if matches!(refusal.reason, Reason::NotMember | Reason::GroupFull) => {
+                    return Err(refusal);
+                }
+                Err(missed) => self.missed(what, &missed).await,
+            }
+        }
+    }
+
+    async fn missed(&mut self, what: &str, missed: &Missed) {
+        if let Some(refusal) = missed.wrong() {
+            let what = format!("{what}: {refusal}");
+            self.world.records.borrow_mut().violation("refused rightly", what);
+            self.pause(500..1000).await;
+        }
+        self.pause(5..60).await;
+    }
+
     /// Attempts until there is an answer. A refusal that can't be right is reported, and then waited out too.
     pub(super) async fn insist<T>(
         &mut self,
@@ -147,14 +199,7 @@ impl Caller {
         loop {
             match self.attempt(shard, &request).await {
                 Ok(answer) => return answer,
-                Err(missed) => {
-                    if let Some(refusal) = missed.wrong() {
-                        let what = format!("{what}: {refusal}");
-                        self.world.records.borrow_mut().violation("refused rightly", what);
-                        self.pause(500..1000).await;
-                    }
-                    self.pause(5..60).await;
-                }
+                Err(missed) => self.missed(what, &missed).await,
             }
         }
     }
@@ -162,7 +207,9 @@ impl Caller {
 
 /// A person's life. Ends when its devices have stopped sending; the streams are tasks of their own and go on.
 pub(super) async fn person(world: World, number: u32, streams: crate::env::Streams) {
-    let phone = format!("10000{number:03}");
+    let Some(phone) = world.phones.get(number as usize).cloned() else {
+        return;
+    };
     let mut caller = Caller::new(world.clone(), streams.stream(&format!("person {number}")));
     let Ok(home) = ids::phone_shard(&phone, world.shards) else {
         return;
@@ -170,6 +217,7 @@ pub(super) async fn person(world: World, number: u32, streams: crate::env::Strea
     let request = SignUpRequest {
         phone: phone.clone(),
         epoch: EPOCH,
+        code: String::new(),
     };
     let mut user = 0;
     // Twice: the second answer must be the first again.
@@ -201,7 +249,11 @@ pub(super) async fn person(world: World, number: u32, streams: crate::env::Strea
     let mut tasks = JoinSet::new();
     for (device, session) in senders {
         let sender = Caller::new(world.clone(), streams.stream(&format!("sender {number}/{device}")));
-        tasks.spawn_local(send_all(sender, (user, device), session));
+        if device == social::DEVICE {
+            tasks.spawn_local(Social::new(sender, user, session).live());
+        } else {
+            tasks.spawn_local(send_all(sender, (user, device), session));
+        }
     }
     while tasks.join_next().await.is_some() {}
 }
@@ -236,8 +288,9 @@ async fn send_all(mut caller: Caller, device: Device, session: u64) {
             body: body(key, recipient),
             epoch: EPOCH,
             timeout_ms: 0,
+            group: 0,
         };
-        world.records.borrow_mut().tried(key, recipient, world.clock.now());
+        world.records.borrow_mut().tried(key, recipient, 0, world.clock.now());
         let home = ids::owner(ids::conversation_id(device.0, recipient), world.shards);
         let send = async |node: NodeHandle, call: Call| node.send(request.clone(), call).await;
         let answer = caller.insist(home, "send", send).await;
@@ -303,6 +356,7 @@ async fn read_until_it_ends(caller: &mut Caller, mut stream: Subscription, devic
                 }
             }
             Ok(Some(Event::Position(position))) => world.records.borrow_mut().position(device, &position),
+            Ok(Some(Event::Notice(notice))) => world.records.borrow_mut().noticed(device, &notice),
             Ok(None) => {}
             Err(refusal) => {
                 caller.leaders.remove(&account);

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -22,8 +22,9 @@ use super::{
     nemesis::{Act, Victim},
 };
 use crate::{
+    chat::Settings,
     env::{Clock, Disk, SimDisk, Streams, WallClock},
-    node::{self, Bounds, ClientApi as _, NodeConfig, NodeError, Parts, Retention, Timing},
+    node::{self, Bounds, ClientApi as _, NodeConfig, NodeError, Parts, Retention, Timing, Verification},
     storage::log::{Log, LogOptions},
 };
 
@@ -40,6 +41,11 @@ impl WallClock for SimWall {
             .saturating_add(self.offset_ms)
     }
 }
+
+/// What a disk says whose sync was made to fail.
+const SYNC_FAILED: &str = "the device reported a write error";
+/// What a disk says whose machine lost its power.
+const POWER_CUT: &str = "the machine went down";
 
 /// Some instant in the past, from which all wall clocks count.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -66,8 +72,8 @@ struct Inner {
     disks: BTreeMap<u64, SimDisk>,
     running: BTreeMap<u64, Running>,
     boots: u64,
-    /// Nodes whose disk was told to fail: they have to end with an error.
-    doomed: BTreeSet<u64>,
+    /// Nodes whose disk was told to fail: they have to end with an error, which has these words.
+    doomed: BTreeMap<u64, &'static str>,
     /// Whether a node that a fault had asked to stop, and that stops only now, is started again.
     revive: bool,
     /// How often each kind of fault took hold.
@@ -87,7 +93,7 @@ impl Cluster {
             disks: disks.collect(),
             running: BTreeMap::new(),
             boots: 0,
-            doomed: BTreeSet::new(),
+            doomed: BTreeMap::new(),
             revive: false,
             acts: BTreeMap::new(),
         };
@@ -126,6 +132,8 @@ impl Cluster {
             disk,
             transport: self.world.net.transport(id),
             observer: Some(self.world.net.observer()),
+            #[cfg(feature = "plants")]
+            promises_early: self.options.promises_early,
         };
         self.world.trace.event(format_args!("node {id} starts"));
         // The node's only task: aborting it is a crash of all of the node.
@@ -145,6 +153,7 @@ impl Cluster {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         NodeConfig {
             node: id,
+            cluster: String::new(),
             zone: format!("zone-{id}"),
             peers: (1..=self.options.nodes).map(|id| (id, address)).collect(),
             client_listen: address,
@@ -157,7 +166,10 @@ impl Cluster {
             seed: self.options.seed ^ boot.rotate_left(32),
             plant: self.options.plant,
             timing: Timing::default(),
-            bounds: Bounds::default(),
+            bounds: Bounds {
+                group_members: self.options.group_max,
+                ..Bounds::default()
+            },
             // Small, so that checkpoints, rotation, purging and snapshots all happen in seconds.
             volatile_write_cache: false,
             retention: Retention {
@@ -165,6 +177,8 @@ impl Cluster {
                 keep_behind: 15,
                 segment_bytes: 8 << 10,
             },
+            state: Settings::default(),
+            verification: Verification::default(),
         }
     }
 
@@ -179,10 +193,14 @@ impl Cluster {
             Err(_) => "was killed".to_owned(),
         };
         self.world.trace.event(format_args!("node {id} {what}"));
-        let doomed = matches!(ended, Ok(Err(_))) && inner.doomed.remove(&id);
+        let words = inner.doomed.get(&id).copied();
+        let doomed = words.filter(|words| matches!(&ended, Ok(Err(error)) if error.to_string().contains(words)));
+        if doomed.is_some() {
+            inner.doomed.remove(&id);
+        }
         let panicked = ended.as_ref().is_err_and(JoinError::is_panic);
         // A node that was killed may report that its disk went away under it.
-        if panicked || (current && matches!(ended, Ok(Err(_))) && !doomed) {
+        if panicked || (current && matches!(ended, Ok(Err(_))) && doomed.is_none()) {
             let mut records = self.world.records.borrow_mut();
             records.violation("nodes end for a reason", format!("node {id} {what}"));
         }
@@ -190,6 +208,9 @@ impl Cluster {
             inner.running.remove(&id);
             inner.disks[&id].crash();
             self.world.net.down(id);
+            if doomed == Some(POWER_CUT) {
+                self.read_disk(id, &inner.disks[&id]);
+            }
         }
         let revive = current && inner.revive && matches!(ended, Ok(Ok(())));
         drop(inner);
@@ -236,7 +257,12 @@ impl Cluster {
         };
         for shard in 0..self.options.shards {
             let log = log.shard(shard);
-            let commit = log.initial_state().0.commit;
+            let hard = log.initial_state().0;
+            let broken = self.world.net.promises(|p| p.broken(id, shard, hard, log.last_index()));
+            if let Some(what) = broken {
+                self.world.records.borrow_mut().violation("promises are kept", what);
+            }
+            let commit = hard.commit;
             for entry in log.entries(log.first_index(), commit + 1, None).unwrap_or_default() {
                 let source = format_args!("the disk of node {id}");
                 let print = ledger::print(entry.term, &entry.data);
@@ -280,9 +306,21 @@ impl Cluster {
             Act::FailSync(victim) => {
                 let id = self.resolve(*victim);
                 let mut inner = self.inner.borrow_mut();
-                let fresh = inner.doomed.insert(id);
+                let fresh = !inner.doomed.contains_key(&id);
                 if fresh {
+                    inner.doomed.insert(id, SYNC_FAILED);
                     inner.disks[&id].fail_next_sync("");
+                }
+                fresh
+            }
+            Act::CutPower(victim, calls) => {
+                let id = self.resolve(*victim);
+                let mut inner = self.inner.borrow_mut();
+                let fresh = !inner.doomed.contains_key(&id);
+                if fresh {
+                    inner.doomed.insert(id, POWER_CUT);
+                    let rng = Streams::new(inner.rng.random()).stream("cut");
+                    inner.disks[&id].cut_power_after(*calls, rng);
                 }
                 fresh
             }

@@ -9,10 +9,10 @@ use firedrill_proto::chat::v1::StoredMessage;
 
 use super::{
     Violation,
-    records::{MessageKey, Records, body, key_of},
+    groups::{self, Memberships},
+    records::{MessageKey, Records, body, key_of, stored_key},
     report,
 };
-use crate::chat::ids;
 
 /// Conversations as read in the end, by id.
 pub type Histories = BTreeMap<u64, Vec<StoredMessage>>;
@@ -25,18 +25,13 @@ pub fn judge(records: &Records, histories: &Histories) -> Vec<Violation> {
         history(records, conversation, messages, &mut violations);
     }
     nothing_lost(records, histories, &mut violations);
+    let memberships = groups::memberships(records, histories, &mut violations);
     for &device in records.sessions.keys() {
-        stream(records, histories, device, &mut violations);
+        stream(records, histories, &memberships, device, &mut violations);
     }
+    groups::changes(records, histories, &mut violations);
+    groups::lists(records, histories, &memberships, &mut violations);
     violations
-}
-
-fn stored_key(message: &StoredMessage) -> MessageKey {
-    MessageKey {
-        sender: message.sender,
-        device: message.sender_device,
-        client_id: message.client_id,
-    }
 }
 
 /// Positions without gaps, nothing twice, nothing that nobody sent, and each sender's messages in its order: a sender
@@ -54,11 +49,14 @@ fn history(records: &Records, conversation: u64, messages: &[StoredMessage], vio
                 format!("{place} stands where {expected} belongs"),
             );
         }
+        if message.change.is_some() {
+            continue;
+        }
         match records.sends.get(&key) {
             Some(sent)
                 if sent.recipient == message.recipient
-                    && message.body == body(key, sent.recipient)
-                    && ids::conversation_id(key.sender, sent.recipient) == conversation => {}
+                    && message.body == body(key, sent.addressee())
+                    && sent.conversation(key) == conversation => {}
             other => report(
                 violations,
                 "nothing invented",
@@ -84,7 +82,7 @@ fn history(records: &Records, conversation: u64, messages: &[StoredMessage], vio
 fn nothing_lost(records: &Records, histories: &Histories, violations: &mut Vec<Violation>) {
     for (key, sent) in &records.sends {
         let Some(position) = sent.position else { continue };
-        let conversation = ids::conversation_id(key.sender, sent.recipient);
+        let conversation = sent.conversation(*key);
         let found = histories
             .get(&conversation)
             .and_then(|messages| messages.iter().find(|m| m.position == position))
@@ -97,7 +95,13 @@ fn nothing_lost(records: &Records, histories: &Histories, violations: &mut Vec<V
 }
 
 /// A device has everything that it is owed, once, in the conversation's order.
-fn stream(records: &Records, histories: &Histories, device: (u64, u32), violations: &mut Vec<Violation>) {
+fn stream(
+    records: &Records,
+    histories: &Histories,
+    memberships: &Memberships,
+    device: (u64, u32),
+    violations: &mut Vec<Violation>,
+) {
     let mut seen = BTreeSet::new();
     let mut latest: BTreeMap<u64, u64> = BTreeMap::new();
     for delivery in records.streams.get(&device).into_iter().flatten() {
@@ -115,6 +119,10 @@ fn stream(records: &Records, histories: &Histories, device: (u64, u32), violatio
             let what = format!("{} at position {} after {before:?}", what(), delivery.position);
             report(violations, "delivered in order", what);
         }
+        let group = memberships.get(&delivery.conversation);
+        if group.is_some_and(|group| !group.belongs(device.0, delivery.position)) {
+            report(violations, "only members hear", what());
+        }
         let stored = histories
             .get(&delivery.conversation)
             .and_then(|messages| messages.iter().find(|m| m.position == delivery.position))
@@ -124,26 +132,43 @@ fn stream(records: &Records, histories: &Histories, device: (u64, u32), violatio
             report(violations, "delivered what is stored", what);
         }
     }
-    for key in owed(records, histories, device) {
-        if !seen.contains(&key) {
-            report(
-                violations,
-                "everything is delivered",
-                format!("{device:?} never received {key:?}"),
-            );
+    for (key, joined) in owed(records, histories, memberships, device) {
+        if seen.contains(&key) {
+            continue;
         }
+        let promise = match joined {
+            true => "nothing missed after joining",
+            false if key.sender == device.0 => "own devices keep up",
+            false => "everything is delivered",
+        };
+        report(violations, promise, format!("{device:?} never received {key:?}"));
     }
 }
 
-/// What a device is owed: everything committed for its user that was first tried once the device was known.
-pub(crate) fn owed(records: &Records, histories: &Histories, device: (u64, u32)) -> Vec<MessageKey> {
+/// What a device is owed: everything committed for or by its user, or in a group while its user belonged to it, that was
+/// first tried once the device was known. And whether it was the first of a stay in a group.
+pub(crate) fn owed(
+    records: &Records,
+    histories: &Histories,
+    memberships: &Memberships,
+    device: (u64, u32),
+) -> Vec<(MessageKey, bool)> {
     let Some(opened) = records.sessions.get(&device) else {
         return Vec::new();
     };
-    let stored = histories.values().flatten().map(stored_key);
-    let owed = stored.filter(|key| {
-        let sent = records.sends.get(key);
-        sent.is_some_and(|sent| sent.recipient == device.0 && sent.tried_at >= opened.at)
+    let user = device.0;
+    let stored = histories.values().flatten().filter(|it| it.change.is_none());
+    let owed = stored.filter_map(|message| {
+        let key = stored_key(message);
+        let sent = records.sends.get(&key)?;
+        if sent.tried_at < opened.at {
+            return None;
+        }
+        if sent.group == 0 {
+            return (sent.recipient == user || key.sender == user).then_some((key, false));
+        }
+        let stay = memberships.get(&sent.group)?.stay(user, message.position)?;
+        Some((key, message.position == stay.joined + 1))
     });
     owed.collect()
 }
@@ -155,6 +180,7 @@ mod tests {
     use firedrill_proto::chat::v1::Delivery;
 
     use super::*;
+    use crate::chat::ids;
 
     const CONVERSATION: (u64, u64) = (1, 2);
 
@@ -173,7 +199,7 @@ mod tests {
         records.opened((2, 1), 9, Duration::ZERO);
         let (mut stored, mut deliveries) = (Vec::new(), Vec::new());
         for id in 1..=2 {
-            records.tried(key(id), 2, Duration::from_secs(1));
+            records.tried(key(id), 2, 0, Duration::from_secs(1));
             records.acknowledged(key(id), conversation, id);
             stored.push(StoredMessage {
                 position: id,
@@ -182,6 +208,7 @@ mod tests {
                 client_id: id,
                 recipient: 2,
                 body: body(key(id), 2),
+                change: None,
             });
             deliveries.push(Delivery {
                 sequence: id,
@@ -203,7 +230,7 @@ mod tests {
     fn an_honest_service_passes() {
         assert!(judged(|_, _, _| {}).is_empty());
         // What was tried and never stored is nobody's loss, and what came before the device was known isn't owed.
-        assert!(judged(|records, _, _| records.tried(key(3), 2, Duration::ZERO)).is_empty());
+        assert!(judged(|records, _, _| records.tried(key(3), 2, 0, Duration::ZERO)).is_empty());
         let late = judged(|records, _, deliveries| {
             records.opened((2, 1), 9, Duration::from_secs(2));
             deliveries.clear();

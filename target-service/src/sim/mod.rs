@@ -10,7 +10,9 @@
 //!
 //! Who judges what:
 //! - [`ledger`]: consensus, from the messages that leaders send: one leader per term, one content per committed index.
+//! - [`promises`]: votes and acknowledged entries, against the disk that a power loss left.
 //! - [`records`]: what clients were told, kept as it happens, with the device streams checked on arrival.
+//! - `groups`: who may hear, speak and read, from each group's own history; and what users' lists say in the end.
 //! - [`judge`]: nothing acknowledged is lost, doubled, reordered or invented, from the records and a final read.
 //! - [`run`]: replicas with the same state at the same index, durable logs that agree, convergence in time.
 //!
@@ -18,12 +20,15 @@
 
 mod client;
 mod cluster;
+mod groups;
 pub mod judge;
 pub mod ledger;
 mod nemesis;
 mod net;
+pub mod promises;
 pub mod records;
 mod run;
+mod social;
 mod trace;
 
 pub use nemesis::{Act, Step, Victim, schedule};

@@ -35,6 +35,8 @@ pub enum Act {
     Crash(Victim),
     /// Cuts the power of one machine.
     PowerLoss(Victim),
+    /// Cuts the power of one machine so many calls of its disk later: in the middle of whatever it does then.
+    CutPower(Victim, u64),
     /// Cuts the power of all machines at one instant.
     PowerLossAll,
     /// The next sync of the node's log fails, which must end it.
@@ -61,6 +63,7 @@ impl Act {
             Self::Heal => "heal",
             Self::Crash(_) => "crash",
             Self::PowerLoss(_) => "power-loss",
+            Self::CutPower(..) => "cut-power",
             Self::PowerLossAll => "power-loss-all",
             Self::FailSync(_) => "fail-sync",
             Self::Restart => "restart",
@@ -90,7 +93,7 @@ pub fn schedule(rng: &mut ChaCha8Rng, nodes: u64, shards: u32, end: Duration) ->
         // What takes nodes down is followed by a restart soon, or little else would be tested.
         let restart = matches!(
             act,
-            Act::Crash(_) | Act::PowerLoss(_) | Act::PowerLossAll | Act::FailSync(_) | Act::Stop(_)
+            Act::Crash(_) | Act::PowerLoss(_) | Act::CutPower(..) | Act::PowerLossAll | Act::FailSync(_) | Act::Stop(_)
         );
         steps.push(Step { at, act });
         if restart && rng.random_bool(0.7) {
@@ -126,7 +129,8 @@ fn act(rng: &mut ChaCha8Rng, nodes: u64, shards: u32) -> Act {
             rng.random_range(0.0..0.3),
             Duration::from_millis(rng.random_range(1..150)),
         ),
-        36..56 => Act::Heal,
+        36..50 => Act::Heal,
+        50..56 => Act::CutPower(victim, rng.random_range(0..40)),
         56..66 => Act::Crash(victim),
         66..76 => Act::PowerLoss(victim),
         76..80 => Act::PowerLossAll,
@@ -151,6 +155,6 @@ mod tests {
         assert_eq!(make(7), make(7));
         assert_ne!(make(7), make(8));
         let kinds: BTreeSet<_> = (0..40).flat_map(make).map(|step| step.act.kind()).collect();
-        assert_eq!(kinds.len(), 14, "{kinds:?}");
+        assert_eq!(kinds.len(), 15, "{kinds:?}");
     }
 }

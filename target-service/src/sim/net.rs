@@ -19,6 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     ledger::{self, Ledger},
+    promises::Promises,
     trace::Trace,
 };
 use crate::{
@@ -51,6 +52,7 @@ struct State {
     due: BTreeMap<(Duration, u64), Due>,
     serial: u64,
     ledger: Ledger,
+    promises: Promises,
     delay_us_max: u64,
     loss: f64,
     /// Draws from the process's own randomness: the positive control of the comparison of two runs.
@@ -92,6 +94,7 @@ impl Network {
             due: BTreeMap::new(),
             serial: 0,
             ledger: Ledger::default(),
+            promises: Promises::default(),
             delay_us_max: 2000,
             loss: 0.0,
             thread_rng,
@@ -112,6 +115,11 @@ impl Network {
     /// Looks at, or adds to, what consensus did.
     pub(crate) fn ledger<T>(&self, with: impl FnOnce(&mut Ledger) -> T) -> T {
         with(&mut self.state().ledger)
+    }
+
+    /// Looks at what nodes promised.
+    pub(crate) fn promises<T>(&self, with: impl FnOnce(&Promises) -> T) -> T {
+        with(&self.state().promises)
     }
 
     /// A node is up and reached through `handle`, which only [`transport`](Self::transport)s made afterwards speak for.
@@ -220,6 +228,7 @@ impl Network {
         }
         for message in &messages {
             state.ledger.observe(from, message);
+            state.promises.observe(from, message);
         }
         let Some(to_boot) = state.nodes.get(&to).map(|up| up.boot) else {
             return;

@@ -105,6 +105,10 @@ impl ChatClient for ChatOverGrpc {
         (conversation, group_of(ids::owner(conversation, self.shards)))
     }
 
+    fn syncs_own_devices(&self) -> bool {
+        true
+    }
+
     async fn sign_up(&self, phone: &str, within: Duration) -> Answered<Account> {
         let client = self.ready(0, within).await;
         answered(client.sign_up(phone).await, |answer| Account {
@@ -133,6 +137,7 @@ impl ChatClient for ChatOverGrpc {
             body: message.body.clone(),
             epoch: 0,
             timeout_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
+            group: 0,
         };
         answered(client.send(request).await, |answer| Placed {
             position: answer.position,
@@ -155,7 +160,7 @@ impl ChatClient for ChatOverGrpc {
         })
     }
 
-    async fn acknowledge(&self, resume: Resume, within: Duration) -> Answered<()> {
+    async fn acknowledge(&self, resume: Resume, within: Duration) -> Answered<u64> {
         let client = self.ready(lane(resume.user, resume.device), within).await;
         let request = AcknowledgeRequest {
             user: resume.user,
@@ -164,7 +169,7 @@ impl ChatClient for ChatOverGrpc {
             sequence: resume.after,
             epoch: 0,
         };
-        answered(client.acknowledge(request).await, |_| ())
+        answered(client.acknowledge(request).await, |answer| answer.acknowledged)
     }
 
     async fn history(&self, conversation: u64, after: u64, within: Duration) -> Answered<Page> {
@@ -236,6 +241,9 @@ impl DeviceStream for Listening {
                 position: delivery.position,
                 author: delivery.sender,
                 body: delivery.body,
+            }),
+            Ok(Event::Notice(notice)) => Ok(StreamEvent::Notice {
+                sequence: notice.sequence,
             }),
             Ok(Event::Position(position)) => Ok(StreamEvent::Position {
                 last_sequence: position.last_sequence,

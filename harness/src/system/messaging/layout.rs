@@ -218,6 +218,7 @@ fn config(
     let mut zones = spec.zones.iter().cycle().skip(usize::try_from(node - 1).unwrap_or(0));
     let config = NodeConfig {
         node,
+        cluster: "firedrill".to_owned(),
         zone: zones.next().cloned().unwrap_or_default(),
         peers: peers.clone(),
         client_listen,
@@ -232,6 +233,8 @@ fn config(
         timing: target_service::node::Timing::default(),
         bounds: target_service::node::Bounds::default(),
         retention: target_service::node::Retention::default(),
+        state: target_service::chat::Settings::default(),
+        verification: target_service::node::Verification::default(),
     };
     let mut config = serde_json::to_value(config).map_err(|e| wrong(&e))?;
     if let Some(limit) = spec.login_per_s {

@@ -32,7 +32,7 @@ const RECONNECT: RetrySpec = RetrySpec {
 /// The refusal that asks for another log-in.
 const SESSION_ENDED: &str = "SESSION_ENDED";
 
-type Acknowledging = Pin<Box<dyn Future<Output = (u64, Answered<()>)> + Send>>;
+type Acknowledging = Pin<Box<dyn Future<Output = Answered<u64>> + Send>>;
 
 /// Listens until it is told to stop, or its session was ended by the fence.
 pub(super) async fn listen(chat: Arc<Chat>, slot: usize) {
@@ -157,11 +157,11 @@ impl Listener {
             tokio::select! {
                 biased;
                 _ = self.mode.changed() => {}
-                (sequence, answered) = pending(&mut self.acknowledging) => {
+                answered = pending(&mut self.acknowledging) => {
                     self.acknowledging = None;
                     let now = self.now();
                     match answered.result {
-                        Ok(()) => self.device.acknowledged(sequence, now),
+                        Ok(through) => self.device.acknowledged(through, now),
                         Err(failure) if failure.reason == SESSION_ENDED => return Some(failure),
                         Err(_) => self.device.acknowledge_failed(now),
                     }
@@ -268,8 +268,7 @@ impl Listener {
             let client = &chat.plan.groups[person.group].client;
             let call = client.acknowledge(resume, CALL_WITHIN);
             let answered = tokio::time::timeout(CALL_WITHIN, call).await;
-            let answered = answered.unwrap_or_else(|_| Answered::failed(CallFailure::unknown("deadline")));
-            (sequence, answered)
+            answered.unwrap_or_else(|_| Answered::failed(CallFailure::unknown("deadline")))
         }));
     }
 
@@ -393,7 +392,7 @@ impl Listener {
 }
 
 /// Waits for what is under way; for ever when nothing is.
-async fn pending(under_way: &mut Option<Acknowledging>) -> (u64, Answered<()>) {
+async fn pending(under_way: &mut Option<Acknowledging>) -> Answered<u64> {
     match under_way {
         Some(work) => work.await,
         None => std::future::pending().await,

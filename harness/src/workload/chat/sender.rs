@@ -91,7 +91,9 @@ pub(super) fn start(chat: &Arc<Chat>, executor: &Executor) -> Result<Release, Wo
             return;
         };
         let sessions = chat.world.sessions_of(send.recipient);
-        lock(&chat.ledger).intend(send.intent.id, at, sessions);
+        let own = chat.world.sessions_of(send.sender);
+        let own = own.filter(|_| send.syncs_own);
+        lock(&chat.ledger).intend(send.intent.id, at, sessions.chain(own));
         let chat = Arc::clone(&chat);
         handle.spawn(async move {
             perform(&chat, send).await;
@@ -115,7 +117,10 @@ struct Sender {
 struct Send {
     intent: Intent,
     slot: usize,
+    sender: usize,
     recipient: usize,
+    /// The sender's own devices are owed it too.
+    syncs_own: bool,
     size: usize,
     policy: Policy,
 }
@@ -169,11 +174,14 @@ impl Sender {
         let other = chat.world.people[recipient].user;
         let (conversation, needs) = group.client.conversation(person.user, other);
         let id = chat.plan.engine.next_id();
+        let syncs_own = group.client.syncs_own_devices();
+        let mut owed = vec![other];
+        owed.extend(syncs_own.then_some(person.user));
         let subject = Subject::Item {
             item: id,
             log: format!("c:{conversation}"),
             author: person.user,
-            owed: vec![other],
+            owed,
             client_id: chat.world.slots[slot].next_client_id(),
             hash: 0,
             position: None,
@@ -192,7 +200,9 @@ impl Sender {
         Send {
             intent,
             slot,
+            sender,
             recipient,
+            syncs_own,
             size: self.size,
             policy: self.policy.clone(),
         }

@@ -229,13 +229,13 @@ impl ChatClient for Client {
         Answered::ok(Box::new(stream), None)
     }
 
-    async fn acknowledge(&self, resume: Resume, _within: Duration) -> Answered<()> {
+    async fn acknowledge(&self, resume: Resume, _within: Duration) -> Answered<u64> {
         // Long enough for others to become due meanwhile.
         self.0.clock.sleep(Duration::from_millis(700)).await;
         let mut state = lock(&self.0.state);
         let inbox = state.devices.entry((resume.user, resume.device)).or_default();
         inbox.acknowledged = inbox.acknowledged.max(resume.after);
-        Answered::ok((), None)
+        Answered::ok(inbox.acknowledged, None)
     }
 
     async fn history(&self, conversation: u64, after: u64, _within: Duration) -> Answered<Page> {

@@ -4,7 +4,6 @@ use firedrill_proto::chat::v1::{AcknowledgeCommand, OpenSessionCommand, SignUpCo
 
 use super::{Applier, Step, granted};
 use crate::chat::{
-    error::ChatError,
     ids,
     keys::Key,
     records::{Account, Device, Mark},
@@ -16,15 +15,19 @@ use crate::chat::{
 /// How many replaced sessions' nonces a device remembers.
 const OLD_NONCES_MAX: usize = 4;
 
-/// The incarnation of a device's sequences until a restore sets another.
-const FIRST_INCARNATION: u64 = 1;
-
 impl Applier<'_> {
-    /// One account for each phone number, whatever is repeated.
+    /// One account for each phone number, whatever is repeated. Where numbers are verified, the code comes first: who
+    /// can't show it doesn't learn of the account either.
     pub(super) fn sign_up(&mut self, command: &SignUpCommand) -> Step<Reply> {
         let phone = granted!(validate::sign_up(&command.phone, self.meta.shard, self.meta.shards));
+        if command.verified {
+            granted!(self.check_code(&phone, &command.code)?);
+        }
         let by_phone = Key::account_by_phone(&phone);
-        if let Some(Mark { through: user }) = store::get(&self.table, &by_phone)? {
+        let known: Option<Mark> = store::get(&self.table, &by_phone)?;
+        #[cfg(any(test, feature = "plants"))]
+        let known = known.filter(|_| self.plant != Some(crate::chat::Plant::DoubleAccount));
+        if let Some(Mark { through: user }) = known {
             return Ok(Ok(Reply::SignedUp { user, created: false }));
         }
         self.meta.accounts += 1;
@@ -32,10 +35,11 @@ impl Applier<'_> {
         let account = Account {
             phone,
             created_ms: self.meta.time_ms,
-            pending: 0,
+            ..Account::default()
         };
         store::put(&mut self.table, &by_phone, &Mark { through: user })?;
         store::put(&mut self.table, &Key::account(user), &account)?;
+        self.meet_interested(user, &account.phone)?;
         Ok(Ok(Reply::SignedUp { user, created: true }))
     }
 
@@ -48,17 +52,16 @@ impl Applier<'_> {
             client_nonce,
         } = command;
         granted!(validate::open_session(user, device, self.meta.shard, self.meta.shards));
-        let Some(account) = store::get::<Account>(&self.table, &Key::account(user))? else {
+        let account_key = Key::account(user);
+        let Some(mut account) = store::get::<Account>(&self.table, &account_key)? else {
             return Ok(Err(Refused::NoSuchUser { user }));
         };
         let key = Key::device(user, device);
         let mut record = match store::get::<Device>(&self.table, &key)? {
             None => {
-                let mut fresh = Device {
-                    incarnation: FIRST_INCARNATION,
-                    ..Device::default()
-                };
-                self.hand_over_pending(user, device, account, &mut fresh)?;
+                self.applied.made_room = true;
+                let fresh = self.register(user, device, &mut account);
+                store::put(&mut self.table, &account_key, &account)?;
                 fresh
             }
             Some(record) => record,
@@ -77,7 +80,7 @@ impl Applier<'_> {
         Ok(Ok(Reply::Opened {
             session: record.session,
             acknowledged: record.acknowledged,
-            last_sequence: record.last_sequence,
+            last_sequence: account.last_entry - record.base,
             incarnation: record.incarnation,
         }))
     }
@@ -99,7 +102,8 @@ impl Applier<'_> {
         record.nonce = client_nonce;
     }
 
-    /// Moves a device's cursor forward, never beyond what it was assigned, and forgets what it has shown.
+    /// Moves a device's cursor forward, never beyond what it was assigned, and forgets what it has shown: so much of it as
+    /// one command may.
     pub(super) fn acknowledge(&mut self, command: &AcknowledgeCommand) -> Step<Reply> {
         let &AcknowledgeCommand {
             user,
@@ -115,25 +119,22 @@ impl Applier<'_> {
         if session != record.session || self.is_fenced(session)? {
             return Ok(Err(Refused::SessionEnded { session }));
         }
-        let target = sequence.min(record.last_sequence);
+        let most = record.acknowledged.saturating_add(validate::ACKNOWLEDGED_MAX);
+        let account_key = Key::account(user);
+        let Some(mut account) = store::get::<Account>(&self.table, &account_key)? else {
+            return Err(store::damaged(account_key.bytes(), "missing, and has a device"));
+        };
+        let target = sequence.min(account.last_entry - record.base).min(most);
         if target > record.acknowledged {
-            for shown in record.acknowledged + 1..=target {
-                self.trim(&Key::stream(user, device, shown))?;
-                self.meta.delivery_backlog -= 1;
-            }
+            self.meta.delivery_backlog -= target - record.acknowledged;
             record.acknowledged = target;
+            self.applied.made_room = true;
             store::put(&mut self.table, &key, &record)?;
+            self.trim_log(user, &mut account)?;
+            store::put(&mut self.table, &account_key, &account)?;
         }
         Ok(Ok(Reply::Acknowledged {
             acknowledged: record.acknowledged,
         }))
-    }
-
-    /// Removes what must be there.
-    pub(super) fn trim(&mut self, key: &Key) -> Result<(), ChatError> {
-        if store::remove(&mut self.table, key)? {
-            return Ok(());
-        }
-        Err(store::damaged(key.bytes(), "missing in a sequence without gaps"))
     }
 }

@@ -1,21 +1,32 @@
-//! Deliveries, on the recipient's shard: what another shard's outbox brought goes into the devices' streams.
+//! Deliveries, on the recipients' shard: what another shard's outbox brought goes into the users' logs.
 
-use firedrill_proto::chat::v1::{AcceptOutboxCommand, Delivery, OutboxItem};
+use firedrill_proto::chat::v1::{
+    AcceptOutboxCommand, Delivery, GroupChange, OutboxItem, Receipt, notice::What, subscribe_event::Event,
+};
 
-use super::{Applier, Step, granted};
+use super::{
+    Applier, Step, granted,
+    thread::{delivery, notice},
+};
 use crate::chat::{
     error::ChatError,
     ids,
-    keys::{Key, u32_at},
-    records::{Account, Device, Mark},
+    keys::Key,
+    records::{Account, Mark},
     reply::Reply,
-    store,
-    validate::{self, DEVICES_MAX},
+    store, validate,
 };
+
+/// What an item gives to its recipients.
+enum Content<'a> {
+    Message,
+    Change(&'a GroupChange),
+    Receipt(&'a Receipt),
+}
 
 /// What became of one item.
 #[derive(PartialEq, Eq)]
-enum Taken {
+pub(super) enum Taken {
     Yes,
     /// No room: the outbox waits at this item.
     NoRoom,
@@ -48,111 +59,88 @@ impl Applier<'_> {
         }))
     }
 
+    /// Takes one item, of whatever kind.
     fn take(&mut self, item: &OutboxItem) -> Result<Taken, ChatError> {
+        if let Some(probe) = &item.probe {
+            return self.take_probe(probe);
+        }
+        if let Some(matches) = &item.matches {
+            return self.take_matches(&matches.matches);
+        }
+        match &item.receipt {
+            Some(receipt) if item.recipients.is_empty() => self.take_receipt_home(receipt),
+            Some(receipt) => self.give(item, &Content::Receipt(receipt)),
+            None => self.take_positioned(item),
+        }
+    }
+
+    /// Takes what has a position in its conversation: a message, or a change of the group.
+    fn take_positioned(&mut self, item: &OutboxItem) -> Result<Taken, ChatError> {
         let mark_key = Key::conversation_mark(item.conversation);
         let mark: Mark = store::get(&self.table, &mark_key)?.unwrap_or_default();
         // The outbox's sequence alone would do, until a conversation moves to another home and is sent from there.
         if item.position <= mark.through {
             return Ok(Taken::Yes);
         }
-        let user = item.recipient;
-        let account_key = Key::account(user);
-        let owned = ids::owner(user, self.meta.shards) == self.meta.shard;
-        match store::get::<Account>(&self.table, &account_key)?.filter(|_| owned) {
-            None => self.bury(item)?,
-            Some(mut account) => {
-                let mut devices = self.devices(user)?;
-                if devices.is_empty() {
-                    if account.pending >= self.settings.pending_max {
-                        return Ok(Taken::NoRoom);
-                    }
-                    account.pending += 1;
-                    self.meta.pending += 1;
-                    store::put(&mut self.table, &Key::pending(user, account.pending), item)?;
-                    store::put(&mut self.table, &account_key, &account)?;
-                } else {
-                    let max = self.settings.stream_max;
-                    if devices.iter().any(|(_, d)| d.last_sequence - d.acknowledged >= max) {
-                        return Ok(Taken::NoRoom);
-                    }
-                    for (device, record) in &mut devices {
-                        self.deliver(user, *device, record, delivery(item))?;
-                        store::put(&mut self.table, &Key::device(user, *device), record)?;
-                    }
-                }
-            }
+        let content = item.change.as_ref().map_or(Content::Message, Content::Change);
+        if self.give(item, &content)? == Taken::NoRoom {
+            return Ok(Taken::NoRoom);
         }
         store::put(&mut self.table, &mark_key, &Mark { through: item.position })?;
         Ok(Taken::Yes)
     }
 
-    /// Gives a delivery to a device, or to the plant that plays with it.
-    fn deliver(&mut self, user: u64, device: u32, record: &mut Device, delivery: Delivery) -> Result<(), ChatError> {
+    /// Gives something to all recipients of an item, or to none.
+    fn give(&mut self, item: &OutboxItem, content: &Content<'_>) -> Result<Taken, ChatError> {
+        let mut accounts = Vec::with_capacity(item.recipients.len());
+        let mut unknown = Vec::new();
+        for user in recipients(item) {
+            let owned = ids::owner(user, self.meta.shards) == self.meta.shard;
+            match store::get::<Account>(&self.table, &Key::account(user))?.filter(|_| owned) {
+                None => unknown.push(user),
+                Some(account) => accounts.push((user, account)),
+            }
+        }
+        if !accounts.iter().all(|(_, account)| self.has_room(account)) {
+            return Ok(Taken::NoRoom);
+        }
+        for recipient in unknown {
+            self.bury(OutboxItem {
+                recipient,
+                recipients: Vec::new(),
+                ..item.clone()
+            })?;
+        }
+        for (user, mut account) in accounts {
+            match content {
+                Content::Message => {
+                    self.note_message(user, item)?;
+                    self.deliver(user, &mut account, delivery(item))?;
+                }
+                Content::Change(change) => self.note_change(user, &mut account, change)?,
+                Content::Receipt(receipt) => {
+                    self.append(user, &mut account, notice(What::Receipt(**receipt)))?;
+                }
+            }
+            store::put(&mut self.table, &Key::account(user), &account)?;
+        }
+        Ok(Taken::Yes)
+    }
+
+    /// Gives a message to a user, or to the plant that plays with it.
+    fn deliver(&mut self, user: u64, account: &mut Account, delivery: Delivery) -> Result<(), ChatError> {
         #[cfg(any(test, feature = "plants"))]
-        if let Some(plant) = self.plant {
-            return self.deliver_planted(plant, user, device, record, delivery);
+        if let Some(plant) = self.plant.filter(|plant| plant.plays_with_deliveries()) {
+            return self.deliver_planted(plant, user, account, delivery);
         }
-        self.append(user, device, record, delivery)
-    }
-
-    /// Appends to a device's stream, under its next sequence. The caller stores `record`.
-    pub(in crate::chat) fn append(
-        &mut self,
-        user: u64,
-        device: u32,
-        record: &mut Device,
-        mut delivery: Delivery,
-    ) -> Result<(), ChatError> {
-        record.last_sequence += 1;
-        delivery.sequence = record.last_sequence;
-        let key = Key::stream(user, device, record.last_sequence);
-        store::put(&mut self.table, &key, &delivery)?;
-        self.meta.delivery_backlog += 1;
-        self.meta.delivered += 1;
-        self.applied.delivered.insert((user, device));
-        Ok(())
-    }
-
-    fn devices(&self, user: u64) -> Result<Vec<(u32, Device)>, ChatError> {
-        let found = store::scan::<Device>(&self.table, &Key::devices(user), DEVICES_MAX as usize, usize::MAX)?;
-        found
-            .into_iter()
-            .map(|(key, record)| match u32_at(&key, 9) {
-                Some(device) => Ok((device, record)),
-                None => Err(store::damaged(&key, "too short")),
-            })
-            .collect()
-    }
-
-    /// Gives a new device what was kept while the account had none. Only the first device finds anything.
-    pub(super) fn hand_over_pending(
-        &mut self,
-        user: u64,
-        device: u32,
-        mut account: Account,
-        record: &mut Device,
-    ) -> Result<(), ChatError> {
-        if account.pending == 0 {
-            return Ok(());
-        }
-        for n in 1..=account.pending {
-            let key = Key::pending(user, n);
-            let Some(item) = store::get::<OutboxItem>(&self.table, &key)? else {
-                return Err(store::damaged(key.bytes(), "missing in a sequence without gaps"));
-            };
-            store::remove(&mut self.table, &key)?;
-            self.deliver(user, device, record, delivery(&item))?;
-        }
-        self.meta.pending -= account.pending;
-        account.pending = 0;
-        store::put(&mut self.table, &Key::account(user), &account)
+        self.append(user, account, Event::Delivery(delivery))
     }
 
     /// Puts aside an item for an account that does not exist: nobody is owed it, but it is counted and can be looked at.
-    fn bury(&mut self, item: &OutboxItem) -> Result<(), ChatError> {
+    fn bury(&mut self, item: OutboxItem) -> Result<(), ChatError> {
         self.meta.dead_letters += 1;
         let n = self.meta.dead_letters;
-        store::put(&mut self.table, &Key::dead_letter(n), item)?;
+        store::put(&mut self.table, &Key::dead_letter(n), &item)?;
         if let Some(oldest) = n.checked_sub(self.settings.dead_letters_max) {
             store::remove(&mut self.table, &Key::dead_letter(oldest))?;
         }
@@ -160,15 +148,10 @@ impl Applier<'_> {
     }
 }
 
-/// An item as a device gets it; the sequence is the device's own and comes later.
-fn delivery(item: &OutboxItem) -> Delivery {
-    Delivery {
-        sequence: 0,
-        conversation: item.conversation,
-        position: item.position,
-        sender: item.sender,
-        sender_device: item.sender_device,
-        client_id: item.client_id,
-        body: item.body.clone(),
+/// For whom an item is.
+fn recipients(item: &OutboxItem) -> Vec<u64> {
+    if item.recipients.is_empty() {
+        return vec![item.recipient];
     }
+    item.recipients.clone()
 }

@@ -1,4 +1,4 @@
-//! Sends, on the home shard of their conversation: the position, the dedup table and the outbox.
+//! Sends, on the home shard of their conversation: the position, the dedup table and the outboxes.
 
 use firedrill_proto::chat::v1::{OutboxItem, SendCommand};
 use xxhash_rust::xxh3::xxh3_64;
@@ -6,9 +6,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Applier, Step, granted};
 use crate::chat::{
     error::ChatError,
-    ids,
     keys::{Key, u32_at, u64_at},
-    records::{Conversation, Dedup, OutboxHead, Present, Sender, StoredBody},
+    records::{Conversation, Dedup, Present, Sender, StoredBody},
     refused::Refused,
     reply::Reply,
     store,
@@ -18,6 +17,14 @@ use crate::chat::{
 /// Client ids forgotten with one send. More than the one it adds, so that the table shrinks whenever it can.
 const FORGOTTEN_PER_SEND: usize = 16;
 
+/// Who acts at a conversation's home, and under which number.
+pub(super) struct Sending {
+    pub(super) sender: u64,
+    pub(super) device: u32,
+    pub(super) session: u64,
+    pub(super) client_id: u64,
+}
+
 impl Applier<'_> {
     /// Commits a message at the next position of its conversation, once for each client id.
     pub(super) fn send(&mut self, command: &SendCommand) -> Step<Reply> {
@@ -26,12 +33,19 @@ impl Applier<'_> {
             device: command.device,
             session: command.session,
             recipient: command.recipient,
+            group: command.group,
             body_bytes: command.body.len(),
         };
         let id = granted!(validate::send(&shape, self.meta.shard, self.meta.shards));
         self.forget_old_client_ids()?;
         let body_hash = xxh3_64(&command.body);
-        if let Some(first) = self.first_answer(command)? {
+        let sending = Sending {
+            sender: command.sender,
+            device: command.device,
+            session: command.session,
+            client_id: command.client_id,
+        };
+        if let Some(first) = self.first_answer(&sending)? {
             if first.conversation != id || first.body_hash != body_hash {
                 return Ok(Err(Refused::ClientIdReused {
                     client_id: command.client_id,
@@ -43,22 +57,16 @@ impl Applier<'_> {
                 repeated: true,
             }));
         }
-        granted!(self.may_send(command)?);
-        let to_shard = ids::owner(command.recipient, self.meta.shards);
-        let head_key = Key::outbox_head(to_shard);
-        let mut head: OutboxHead = store::get(&self.table, &head_key)?.unwrap_or_default();
-        if head.last_sequence - head.trimmed_through >= self.settings.outbox_max {
-            return Ok(Err(Refused::Full {
-                what: "the outbox to the recipient's shard",
-                max: self.settings.outbox_max,
-            }));
-        }
-        let position = granted!(self.next_position(id, command)?);
-        self.store_message(id, position, body_hash, command)?;
-
-        head.last_sequence += 1;
+        granted!(self.may_send(&sending)?);
+        let (mut record, recipients) = granted!(self.recipients(id, command)?);
+        let to = self.by_shard(recipients);
+        granted!(self.room_in_outboxes(to.keys().copied(), self.settings.outbox_max)?);
+        record.last_position += 1;
+        let position = record.last_position;
+        store::put(&mut self.table, &Key::conversation(id), &record)?;
+        self.store_message(id, position, command)?;
+        self.remember(&sending, id, position, body_hash)?;
         let item = OutboxItem {
-            outbox_sequence: head.last_sequence,
             conversation: id,
             position,
             sender: command.sender,
@@ -66,11 +74,9 @@ impl Applier<'_> {
             client_id: command.client_id,
             recipient: command.recipient,
             body: command.body.clone(),
+            ..OutboxItem::default()
         };
-        store::put(&mut self.table, &Key::outbox(to_shard, head.last_sequence), &item)?;
-        store::put(&mut self.table, &head_key, &head)?;
-        self.meta.outbox_backlog += 1;
-        self.applied.outboxes.insert(to_shard);
+        self.post(to, &item)?;
         Ok(Ok(Reply::Sent {
             conversation: id,
             position,
@@ -78,27 +84,62 @@ impl Applier<'_> {
         }))
     }
 
-    fn first_answer(&self, command: &SendCommand) -> Result<Option<Dedup>, ChatError> {
+    /// The conversation and whom a message in it is for, the sender's own devices included.
+    fn recipients(&self, id: u64, command: &SendCommand) -> Step<(Conversation, Vec<u64>)> {
+        let stored: Option<Conversation> = store::get(&self.table, &Key::conversation(id))?;
+        let sender = command.sender;
+        if command.group != 0 {
+            let Some(record) = stored.filter(|record| record.group) else {
+                return Ok(Err(Refused::NoSuchConversation { conversation: id }));
+            };
+            #[cfg_attr(
+                not(any(test, feature = "plants")),
+                expect(unused_mut, reason = "a plant changes it")
+            )]
+            let mut members = self.members(id)?;
+            #[cfg(any(test, feature = "plants"))]
+            self.plant_members(id, sender, &mut members)?;
+            if !members.contains(&sender) {
+                return Ok(Err(Refused::NotMember {
+                    conversation: id,
+                    user: sender,
+                }));
+            }
+            return Ok(Ok((record, members)));
+        }
+        let (low, high) = (sender.min(command.recipient), sender.max(command.recipient));
+        let record = stored.unwrap_or(Conversation {
+            low,
+            high,
+            ..Conversation::default()
+        });
+        if record.group || (record.low, record.high) != (low, high) {
+            return Ok(Err(Refused::ConversationTaken { conversation: id }));
+        }
+        Ok(Ok((record, vec![command.recipient, sender])))
+    }
+
+    pub(super) fn first_answer(&self, sending: &Sending) -> Result<Option<Dedup>, ChatError> {
         #[cfg(any(test, feature = "plants"))]
         if self.plant == Some(crate::chat::Plant::DupStore) {
             return Ok(None);
         }
-        let key = Key::dedup(command.sender, command.device, command.client_id);
+        let key = Key::dedup(sending.sender, sending.device, sending.client_id);
         store::get(&self.table, &key)
     }
 
     /// Whether the session still acts here and the client id is one that would be remembered; notes the session.
-    fn may_send(&mut self, command: &SendCommand) -> Step<()> {
-        let key = Key::sender(command.sender, command.device);
+    pub(super) fn may_send(&mut self, sending: &Sending) -> Step<()> {
+        let key = Key::sender(sending.sender, sending.device);
         let mut sender: Sender = store::get(&self.table, &key)?.unwrap_or_default();
-        let session = command.session;
+        let session = sending.session;
         if session < sender.session || self.is_fenced(session)? {
             return Ok(Err(Refused::SessionEnded { session }));
         }
-        if command.client_id <= sender.floor && sender.floor > 0 {
+        if sending.client_id < sender.floor || sender.floor == u64::MAX {
             return Ok(Err(Refused::ClientIdExpired {
-                client_id: command.client_id,
-                floor: sender.floor,
+                client_id: sending.client_id,
+                floor: sender.floor - 1,
             }));
         }
         if session > sender.session {
@@ -108,46 +149,35 @@ impl Applier<'_> {
         Ok(Ok(()))
     }
 
-    fn next_position(&mut self, id: u64, command: &SendCommand) -> Step<u64> {
-        let key = Key::conversation(id);
-        let low = command.sender.min(command.recipient);
-        let high = command.sender.max(command.recipient);
-        let mut record = store::get(&self.table, &key)?.unwrap_or(Conversation {
-            last_position: 0,
-            low,
-            high,
-        });
-        if (record.low, record.high) != (low, high) {
-            return Ok(Err(Refused::ConversationTaken { conversation: id }));
-        }
-        record.last_position += 1;
-        store::put(&mut self.table, &key, &record)?;
-        Ok(Ok(record.last_position))
+    fn store_message(&mut self, conversation: u64, position: u64, command: &SendCommand) -> Result<(), ChatError> {
+        let message = StoredBody {
+            sender: command.sender,
+            device: command.device,
+            client_id: command.client_id,
+            recipient: command.recipient,
+            body: command.body.clone(),
+            time_ms: self.meta.time_ms,
+            change: None,
+        };
+        self.meta.messages += 1;
+        store::put(&mut self.table, &Key::message(conversation, position), &message)
     }
 
-    fn store_message(
+    /// Remembers what a client id was used for, so that a repeat gets the first answer again.
+    pub(super) fn remember(
         &mut self,
+        sending: &Sending,
         conversation: u64,
         position: u64,
         body_hash: u64,
-        command: &SendCommand,
     ) -> Result<(), ChatError> {
-        let &SendCommand {
+        let &Sending {
             sender,
             device,
             client_id,
             ..
-        } = command;
+        } = sending;
         let time_ms = self.meta.time_ms;
-        let message = StoredBody {
-            sender,
-            device,
-            client_id,
-            recipient: command.recipient,
-            body: command.body.clone(),
-            time_ms,
-        };
-        store::put(&mut self.table, &Key::message(conversation, position), &message)?;
         let dedup = Dedup {
             conversation,
             position,
@@ -156,14 +186,12 @@ impl Applier<'_> {
         };
         store::put(&mut self.table, &Key::dedup(sender, device, client_id), &dedup)?;
         let by_time = Key::dedup_by_time(time_ms, sender, device, client_id);
-        store::put(&mut self.table, &by_time, &Present {})?;
-        self.meta.messages += 1;
-        Ok(())
+        store::put(&mut self.table, &by_time, &Present {})
     }
 
-    /// Forgets client ids that are older than the settings say, and remembers the highest forgotten of each device: an
-    /// id at or below it is refused from then on, since nobody knows any more whether it was used.
-    fn forget_old_client_ids(&mut self) -> Result<(), ChatError> {
+    /// Forgets client ids that are older than the settings say, and remembers up to where for each device: whether an id
+    /// below that was used is not known from then on, and it is never used again.
+    pub(super) fn forget_old_client_ids(&mut self) -> Result<(), ChatError> {
         let Some(until) = self.meta.time_ms.checked_sub(self.settings.dedup_ms) else {
             return Ok(());
         };
@@ -179,32 +207,9 @@ impl Applier<'_> {
             store::remove(&mut self.table, &Key::dedup(sender, device, client_id))?;
             let key = Key::sender(sender, device);
             let mut record: Sender = store::get(&self.table, &key)?.unwrap_or_default();
-            record.floor = record.floor.max(client_id);
+            record.floor = record.floor.max(client_id.saturating_add(1));
             store::put(&mut self.table, &key, &record)?;
         }
         Ok(())
-    }
-
-    /// Forgets what the recipient shard has accepted.
-    pub(super) fn trim_outbox(&mut self, to_shard: u32, through: u64) -> Step<Reply> {
-        let key = Key::outbox_head(to_shard);
-        let mut head: OutboxHead = store::get(&self.table, &key)?.unwrap_or_default();
-        if through > head.last_sequence {
-            return Ok(Err(Refused::Malformed {
-                what: "it trims more of an outbox than was ever in it",
-            }));
-        }
-        if through > head.trimmed_through {
-            for sequence in head.trimmed_through + 1..=through {
-                self.trim(&Key::outbox(to_shard, sequence))?;
-                self.meta.outbox_backlog -= 1;
-            }
-            head.trimmed_through = through;
-            store::put(&mut self.table, &key, &head)?;
-        }
-        Ok(Ok(Reply::Trimmed {
-            to_shard,
-            through: head.trimmed_through,
-        }))
     }
 }

@@ -286,6 +286,10 @@ impl Driver {
                     it.stream.push(message.clone());
                     devices += 1;
                 }
+                // The sender's own devices.
+                for (_, it) in self.model.devices.range_mut((message.0, 0)..=(message.0, u32::MAX)) {
+                    it.stream.push(message.clone());
+                }
                 if devices == 0 {
                     self.model.pending.entry(*to).or_default().push(message.clone());
                 }

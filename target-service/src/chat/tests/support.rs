@@ -97,7 +97,10 @@ impl Shard {
 }
 
 pub(super) fn sign_up(phone: &str) -> Kind {
-    Kind::SignUp(SignUpCommand { phone: phone.into() })
+    Kind::SignUp(SignUpCommand {
+        phone: phone.into(),
+        ..SignUpCommand::default()
+    })
 }
 
 pub(super) fn open(user: u64, device: u32, client_nonce: u64) -> Kind {
@@ -116,6 +119,7 @@ pub(super) fn send(from: (u64, u32, u64), recipient: u64, client_id: u64, body: 
         recipient,
         client_id,
         body: body.as_bytes().to_vec().into(),
+        group: 0,
     })
 }
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::grpc::serve_peers;
+use crate::{env::SimDisk, grpc::serve_peers, node::Identity};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
@@ -37,7 +37,10 @@ impl PeerSink for Ear {
 fn message(term: u64) -> PeerMessage {
     PeerMessage {
         shard: 0,
-        message: Some(Message::Goodbye(Goodbye { term, successor: 0 })),
+        message: Some(Message::Goodbye(Goodbye {
+            term,
+            ..Goodbye::default()
+        })),
     }
 }
 
@@ -256,4 +259,43 @@ fn closing_sends_the_rest_and_ends() {
     }
     assert_eq!(terms, [5, 6]);
     assert_eq!(transport.counts()[&2], PeerCounts { dropped: 1, sent: 2 });
+}
+
+fn book(node: u64, incarnation: u64) -> PeerBook {
+    let own = Identity {
+        node,
+        cluster: "c".to_owned(),
+        incarnation,
+    };
+    PeerBook::open(own, Arc::new(SimDisk::new())).unwrap()
+}
+
+#[test]
+fn a_peer_is_heard_only_as_the_one_that_it_was_first() {
+    let (mut at, peers) = listeners(2);
+    let second_at = at.pop().unwrap();
+    let first = Bare::start(1, at.pop().unwrap(), &peers);
+    first.transport.identify(book(1, 10));
+    let open = |incarnation: Option<u64>, cluster: &str| {
+        first.runtime.as_ref().unwrap().block_on(async {
+            let mut client = ReplicationClient::connect(format!("http://{}", peers[&1]))
+                .await
+                .unwrap();
+            let mut request = Request::new(tokio_stream::empty());
+            let headers = request.metadata_mut();
+            headers.insert(NODE_HEADER, 2.into());
+            headers.insert(CLUSTER_HEADER, cluster.parse().unwrap());
+            if let Some(incarnation) = incarnation {
+                headers.insert(INCARNATION_HEADER, incarnation.into());
+            }
+            client.deliver(request).await.map(drop).map_err(|status| status.code())
+        })
+    };
+    assert_eq!(open(None, "c"), Err(Code::FailedPrecondition));
+    assert_eq!(open(Some(20), "other"), Err(Code::FailedPrecondition));
+    let second = Bare::start(2, second_at, &peers);
+    second.transport.identify(book(2, 20));
+    second.reaches(&first, 2, 1, 5);
+    assert_eq!(open(Some(21), "c"), Err(Code::FailedPrecondition));
+    assert_eq!(open(Some(20), "c"), Ok(()));
 }

@@ -20,6 +20,7 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
     let at = SocketAddr::from(([127, 0, 0, 1], 1));
     NodeConfig {
         node,
+        cluster: String::new(),
         zone: String::new(),
         peers: (1..=nodes).map(|id| (id, at)).collect::<BTreeMap<_, _>>(),
         client_listen: at,
@@ -34,6 +35,8 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
         bounds: Default::default(),
         volatile_write_cache: false,
         retention: Default::default(),
+        state: Default::default(),
+        verification: Default::default(),
     }
 }
 
@@ -113,6 +116,8 @@ impl Cluster {
             disk: Arc::new(self.disks[&node].attach()),
             transport: Arc::new(transport),
             observer: None,
+            #[cfg(feature = "plants")]
+            promises_early: false,
         };
         self.wire.nodes.lock().unwrap().insert(node, handle);
         self.tasks.insert(node, tokio::spawn(run(config, parts, inbox)));
@@ -232,6 +237,7 @@ impl Cluster {
         let request = SignUpRequest {
             phone: phone.to_owned(),
             epoch: 1,
+            code: String::new(),
         };
         let user = self
             .call(async |node| node.sign_up(request.clone(), patient()).await)
@@ -265,6 +271,7 @@ impl Cluster {
             after: 0,
             limit: 0,
             epoch: 1,
+            caller: None,
         };
         self.call(async |node| node.history(request, patient()).await).await
     }
@@ -283,7 +290,7 @@ impl Cluster {
             match event.event.unwrap() {
                 Event::Delivery(delivery) => shown.push(delivery),
                 Event::Position(position) if position.current => return (shown, position),
-                Event::Position(_) => {}
+                Event::Position(_) | Event::Notice(_) => {}
             }
         }
     }
@@ -305,6 +312,7 @@ impl Person {
             body: format!("message {client_id}").into(),
             epoch: 1,
             timeout_ms: 0,
+            group: 0,
         }
     }
 

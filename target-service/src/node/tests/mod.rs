@@ -1,14 +1,17 @@
 //! Whole nodes, broken in all the ways that they promise to survive.
 
+mod accounts;
 mod cluster;
+mod groups;
 #[cfg(feature = "plants")]
 mod plants;
 
 use std::time::Duration;
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, DigestRequest, FenceRequest, HistoryRequest, OpenSessionRequest, PeerMessage, SendRequest,
-    TransferLeaderRequest, subscribe_event::Event,
+    AcknowledgeRequest, ConfState, DigestRequest, FenceRequest, HistoryRequest, OpenSessionRequest, OutboxAck,
+    OutboxBatch, OutboxItem, PeerMessage, RaftMessage, RaftMessageKind, SendRequest, Snapshot, TransferLeaderRequest,
+    peer_message::Message, subscribe_event::Event,
 };
 
 pub(super) use cluster::config;
@@ -50,6 +53,16 @@ async fn what_is_sent_is_stored_and_shown_on_every_device_in_order() {
         .call(async |node| node.acknowledge(acknowledge, patient()).await)
         .await;
     assert_eq!(answer.acknowledged, 12);
+    let early = b.subscribe(2, 11);
+    let leader = cluster.handle(cluster.leader(ids::owner(b.user, 4)).await);
+    let refused = leader.subscribe(early, patient()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Resync);
+    assert!(
+        refused.message.contains("11") && refused.message.contains("12"),
+        "{refused}"
+    );
+    let (shown, _) = cluster.shown(&b, 2, 12).await;
+    in_order(13..=20, shown.iter().map(|delivery| delivery.sequence));
     for shard in 0..4 {
         cluster.converge(shard).await;
     }
@@ -128,6 +141,43 @@ async fn a_graceful_stop_hands_leadership_over_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nodes_that_stop_together_do_not_hand_leadership_round() {
+    for stopping in [2, 3] {
+        let cluster = Cluster::start(3, 6, |_| {});
+        for shard in 0..6 {
+            cluster.leader(shard).await;
+        }
+        let asked = cluster.clock.now();
+        let mut stops = tokio::task::JoinSet::new();
+        for node in 1..=stopping {
+            let handle = cluster.handle(node);
+            stops.spawn(async move { handle.stop().await });
+        }
+        while stops.join_next().await.is_some() {}
+        let took = cluster.clock.now() - asked;
+        assert!(took < Duration::from_millis(200), "{stopping} nodes: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_who_asks_a_node_to_stop_waits_until_it_has() {
+    let mut cluster = Cluster::start(3, 2, |_| {});
+    let node = cluster.leader(0).await;
+    let mut stops = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let handle = cluster.handle(node);
+        stops.spawn(async move {
+            handle.stop().await;
+            handle.is_alive()
+        });
+    }
+    while let Some(alive) = stops.join_next().await {
+        assert!(!alive.unwrap(), "told before it had stopped");
+    }
+    assert!(cluster.tasks.remove(&node).unwrap().await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_is_transferred_on_request() {
     let cluster = Cluster::start(3, 1, |_| {});
     let old = cluster.leader(0).await;
@@ -194,6 +244,67 @@ async fn a_log_that_ends_before_the_state_starts_anew_behind_it_and_never_the_re
         what.contains("state/shard-0000.redb") && what.contains("the log begins behind"),
         "{what}"
     );
+}
+
+/// Two nodes that still have the old file and three that have the new one would be two majorities.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_names_other_members_than_the_log_is_refused() {
+    let mut cluster = Cluster::start(3, 2, |_| {});
+    cluster.leader(0).await;
+    cluster.crash(1, false);
+    cluster.disks[&1].power_loss(&mut Streams::new(1).stream("power"));
+    let old = cluster.configs[&1].clone();
+    let at = old.peers[&1];
+    cluster.configs.get_mut(&1).unwrap().peers.extend([(4, at), (5, at)]);
+    cluster.up(1);
+    let ended = cluster.tasks.remove(&1).unwrap().await.unwrap();
+    let what = ended.unwrap_err().to_string();
+    assert!(what.contains("[1, 2, 3]") && what.contains("[1, 2, 3, 4, 5]"), "{what}");
+    cluster.configs.insert(1, old);
+    cluster.up(1);
+    cluster.converge(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_recipient_costs_no_entries_and_is_served_once_it_has_room() {
+    let cluster = Cluster::start(3, 1, |config| config.state.stream_max = 10);
+    let (a, b) = (cluster.person("15550001").await, cluster.person("15550002").await);
+    for id in 1..=25 {
+        cluster.send(&a, &b, id).await;
+    }
+    let last = async || cluster.shard(cluster.leader(0).await, 0).await.unwrap().last_index;
+    let full = cluster.until("ten deliveries", async || {
+        let (shown, _) = cluster.shown(&b, 1, 0).await;
+        (shown.len() == 10).then_some(())
+    });
+    full.await;
+    let before = last().await;
+    cluster.clock.sleep(Duration::from_secs(60)).await;
+    let entries = last().await - before;
+    assert!(entries < 40, "{entries} entries in a minute in which nothing happened");
+    for (sequence, next) in [(10, 20), (20, 25)] {
+        let freed = cluster.clock.now();
+        // The sender's own devices are shown what it sends, and have no room either.
+        for (person, device) in [(&a, 1), (&a, 2), (&b, 1), (&b, 2)] {
+            let acknowledge = AcknowledgeRequest {
+                user: person.user,
+                device,
+                session: person.sessions[&device],
+                sequence,
+                epoch: 1,
+            };
+            cluster
+                .call(async |node| node.acknowledge(acknowledge, patient()).await)
+                .await;
+        }
+        let more = cluster.until("more deliveries", async || {
+            let (shown, _) = cluster.shown(&b, 1, sequence).await;
+            (shown.last()?.sequence == next).then_some(())
+        });
+        more.await;
+        let took = cluster.clock.now() - freed;
+        assert!(took < Duration::from_secs(1), "room was noticed after {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -361,6 +472,75 @@ async fn stale_routes_expired_calls_and_unknown_shards_are_refused_before_anythi
     assert_eq!(cluster.send(&a, &b, 1).await.position, 1, "none of it was stored");
 }
 
+/// Every one of these ended a node, or kept its outbox from ever moving on.
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_can_not_mean_neither_ends_a_node_nor_stops_its_deliveries() {
+    let cluster = Cluster::start(3, 1, |_| {});
+    let (a, b) = (cluster.person("15550001").await, cluster.person("15550002").await);
+    cluster.send(&a, &b, 1).await;
+    let (shown, _) = cluster.shown(&b, 1, 0).await;
+    assert_eq!(shown.len(), 1);
+    let leader = cluster.leader(0).await;
+    let follower = 1 + leader % 3;
+    let status = cluster.shard(leader, 0).await.unwrap();
+    let says = |from: u64, to: u64, message| {
+        let message = PeerMessage {
+            shard: 0,
+            message: Some(message),
+        };
+        cluster.handle(to).deliver(from, vec![message]);
+    };
+
+    for (index, term) in [(status.last_index + 1000, status.term), (status.commit, status.term)] {
+        let snapshot = Snapshot {
+            index,
+            term,
+            conf_state: Some(ConfState {
+                voters: vec![1, 2, 3],
+                ..ConfState::default()
+            }),
+            data: "no state at all".into(),
+        };
+        let raft = RaftMessage {
+            kind: RaftMessageKind::Snapshot.into(),
+            to: follower,
+            from: leader,
+            term: status.term,
+            snapshot: Some(snapshot),
+            ..RaftMessage::default()
+        };
+        says(leader, follower, Message::Raft(raft));
+    }
+    for (from_shard, to_shard, through) in [(0, 0, 1 << 40), (0, 9, 0), (7, 0, 1)] {
+        let ack = OutboxAck {
+            from_shard,
+            to_shard,
+            through,
+        };
+        says(follower, leader, Message::OutboxAck(ack));
+    }
+    let items = (2..70).map(|outbox_sequence| OutboxItem {
+        outbox_sequence,
+        body: vec![0; 1 << 20].into(),
+        ..OutboxItem::default()
+    });
+    let batch = OutboxBatch {
+        from_shard: 0,
+        to_shard: 0,
+        items: items.collect(),
+    };
+    says(follower, leader, Message::Outbox(batch));
+
+    for id in 2..=20 {
+        cluster.send(&a, &b, id).await;
+    }
+    let (shown, _) = cluster.shown(&b, 1, 1).await;
+    in_order(2..=20, shown.iter().map(|delivery| delivery.client_id));
+    assert_eq!(cluster.leader(0).await, leader, "nothing of it was taken for true");
+    cluster.converge(0).await;
+    assert!((1..=3).all(|node| cluster.handle(node).is_alive()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_sync_ends_the_node_and_the_others_go_on() {
     let mut cluster = Cluster::start(3, 1, |_| {});
@@ -426,4 +606,35 @@ async fn noise_from_peers_is_ignored() {
         cluster.tasks.values().all(|task| !task.is_finished()),
         "nobody panicked"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_when_a_node_stops_are_told_to_go_elsewhere() {
+    // More of them than one turn takes in, all there before the turn that stops.
+    const CALLS: usize = 1500;
+    let cluster = Cluster::start(1, 1, |_| {});
+    let node = cluster.handle(1);
+    let stop = tokio::spawn({
+        let node = node.clone();
+        async move { node.stop().await }
+    });
+    let calls: Vec<_> = (0..CALLS)
+        .map(|_| {
+            let node = node.clone();
+            let read = HistoryRequest {
+                conversation: 1,
+                after: 0,
+                limit: 1,
+                epoch: 1,
+                caller: None,
+            };
+            tokio::spawn(async move { node.history(read, patient()).await })
+        })
+        .collect();
+    for call in calls {
+        let refusal = call.await.unwrap().unwrap_err();
+        assert_eq!(refusal.reason, Reason::NotLeader, "{refusal:?}");
+    }
+    stop.await.unwrap();
+    assert!(!node.is_alive());
 }

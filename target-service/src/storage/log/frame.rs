@@ -20,7 +20,7 @@ pub(super) struct Frame<'a> {
 
 /// Appends a frame to `out`.
 pub(super) fn write(out: &mut Vec<u8>, durable: u32, shard: u32, kind: u8, payload: &[u8]) {
-    debug_assert!(payload.len() <= MAX_PAYLOAD);
+    assert!(payload.len() <= MAX_PAYLOAD, "what is longer could never be read again");
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());

@@ -36,6 +36,11 @@ impl Record {
         }
     }
 
+    /// Whether an entry can be a frame's.
+    pub(super) fn fits(entry: &LogEntry) -> bool {
+        entry.encoded_len() + 5 <= frame::MAX_PAYLOAD
+    }
+
     /// Appends this as a frame.
     pub(super) fn write(&self, out: &mut Vec<u8>, durable: u32, shard: u32) {
         let payload = match self {

@@ -97,6 +97,7 @@ fn what_does_not_follow_is_refused_whole() {
         entries(5..6, 1, 1),
         entries(0..1, 1, 1),
         vec![entry(4, 1, 1), entry(6, 1, 1)],
+        vec![entry(4, 1, 65 << 20)],
     ] {
         let mut batch = WriteBatch::default();
         batch.hard_state(0, state(9, 0));

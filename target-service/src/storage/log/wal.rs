@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use prost::Message as _;
+
 use super::{
     record::{Record, WriteBatch},
     replay::Replay,
@@ -121,7 +123,8 @@ impl Log {
     /// Takes a batch: readers see it at once, the disk has it after [`sync`](Self::sync).
     ///
     /// # Errors
-    /// [`StorageError::Misuse`] when entries don't follow what is there; then nothing of the batch is taken.
+    /// [`StorageError::Misuse`] when entries don't follow what is there, or one is too large to be read again; then
+    /// nothing of the batch is taken.
     /// [`StorageError::Fatal`] when the log failed earlier.
     pub fn append(&mut self, batch: WriteBatch) -> Result<(), StorageError> {
         self.alive()?;
@@ -140,6 +143,10 @@ impl Log {
             };
             log.check(base, last, &writes.entries)
                 .map_err(|what| StorageError::Misuse { shard, what })?;
+            if let Some(entry) = writes.entries.iter().find(|entry| !Record::fits(entry)) {
+                let what = format!("entry {} has {} bytes", entry.index, entry.encoded_len());
+                return Err(StorageError::Misuse { shard, what });
+            }
         }
         for (shard, writes) in batch.shards {
             for record in writes.into_records() {
