@@ -53,7 +53,8 @@ impl Bench {
         let loaded = scenario::load(Path::new(path)).unwrap_or_else(|error| panic!("{}", error.render(false)));
         let plan = plan::plan(&loaded, None, "process").expect("it plans");
         let (clock, streams) = (RunClock::start(), plan.streams());
-        let journal = Journal::create(dir, &unique_run("etcd-test"), &StateDir::at(&dir.join("state"))).expect("a journal");
+        let journal =
+            Journal::create(dir, &unique_run("etcd-test"), &StateDir::at(&dir.join("state"))).expect("a journal");
         let config = ProcessConfig {
             system: "main".to_owned(),
             logs: dir.join("logs"),

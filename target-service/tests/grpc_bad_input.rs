@@ -378,11 +378,12 @@ fn whatever_the_numbers_the_answer_is_in_the_contract_and_the_node_lives() {
                 3 => ann.session,
                 _ => rng.random(),
             };
-            let caller = Some(Caller {
+            let somebody = Caller {
                 user: any(),
                 device: (any() % 13) as u32,
                 session: any(),
-            });
+            };
+            let caller = Some(somebody);
             let (a, b, c) = (any(), any(), any());
             let messaging = &mut it.messaging;
             let answered = match round % 10 {
@@ -459,11 +460,10 @@ fn whatever_the_numbers_the_answer_is_in_the_contract_and_the_node_lives() {
                         .map(drop)
                 }
                 8 => {
-                    let caller = caller.unwrap_or_default();
                     let request = SubscribeRequest {
-                        user: caller.user,
-                        device: caller.device,
-                        session: caller.session,
+                        user: somebody.user,
+                        device: somebody.device,
+                        session: somebody.session,
                         after: a,
                         incarnation: b,
                         epoch: 0,
@@ -471,11 +471,10 @@ fn whatever_the_numbers_the_answer_is_in_the_contract_and_the_node_lives() {
                     messaging.subscribe(request).await.map(drop)
                 }
                 _ => {
-                    let caller = caller.unwrap_or_default();
                     let request = SendRequest {
-                        sender: caller.user,
-                        device: caller.device,
-                        session: caller.session,
+                        sender: somebody.user,
+                        device: somebody.device,
+                        session: somebody.session,
                         recipient: a,
                         client_id: b,
                         group: c % 2 * c,

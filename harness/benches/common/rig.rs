@@ -38,7 +38,11 @@ impl Rig {
         let (clock, streams) = (bench.clock, bench.streams);
         let dir: &Path = &bench.folder.path().join(name);
         std::fs::create_dir_all(dir)?;
-        let journal = Journal::create(dir, &unique_run(&format!("bench-{name}")), &StateDir::at(&dir.join("state")))?;
+        let journal = Journal::create(
+            dir,
+            &unique_run(&format!("bench-{name}")),
+            &StateDir::at(&dir.join("state")),
+        )?;
         let config = ProcessConfig {
             system: "main".to_owned(),
             logs: dir.join("logs"),
