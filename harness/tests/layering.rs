@@ -60,6 +60,7 @@ const SERVICE: &[(&str, &[&str])] = &[
     ("sim", &["env", "storage", "chat", "consensus", "node"]),
     ("grpc", &["env", "node"]),
     ("client", &["env", "chat", "node", "grpc"]),
+    ("discovery", &[]),
 ];
 
 /// What a module of the service must not name at all.
@@ -69,6 +70,7 @@ const SERVICE_FORBIDDEN: &[(&str, &[&str])] = &[
     ("consensus", &["tokio", "tonic"]),
     ("node", &["tonic"]),
     ("sim", &["tonic"]),
+    ("discovery", &["tokio", "tonic"]),
 ];
 
 /// What a module of the harness must not name at all, wherever it comes from.

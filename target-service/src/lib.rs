@@ -7,6 +7,7 @@
 pub mod chat;
 pub mod client;
 pub mod consensus;
+pub mod discovery;
 pub mod env;
 pub mod grpc;
 pub mod node;
