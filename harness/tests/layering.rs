@@ -61,6 +61,7 @@ const SERVICE: &[(&str, &[&str])] = &[
     ("grpc", &["env", "node"]),
     ("client", &["env", "chat", "node", "grpc"]),
     ("discovery", &[]),
+    ("registry", &["env"]),
 ];
 
 /// What a module of the service must not name at all.
@@ -71,6 +72,7 @@ const SERVICE_FORBIDDEN: &[(&str, &[&str])] = &[
     ("node", &["tonic"]),
     ("sim", &["tonic"]),
     ("discovery", &["tokio", "tonic"]),
+    ("registry", &["tokio", "tonic"]),
 ];
 
 /// What a module of the harness must not name at all, wherever it comes from.

@@ -12,5 +12,6 @@ pub mod env;
 pub mod grpc;
 pub mod node;
 pub mod process;
+pub mod registry;
 pub mod sim;
 pub mod storage;
