@@ -62,6 +62,7 @@ const SERVICE: &[(&str, &[&str])] = &[
     ("client", &["env", "chat", "node", "grpc"]),
     ("discovery", &[]),
     ("registry", &["env"]),
+    ("statuspage", &[]),
 ];
 
 /// What a module of the service must not name at all.
@@ -73,6 +74,7 @@ const SERVICE_FORBIDDEN: &[(&str, &[&str])] = &[
     ("sim", &["tonic"]),
     ("discovery", &["tokio", "tonic"]),
     ("registry", &["tokio", "tonic"]),
+    ("statuspage", &["tokio", "tonic"]),
 ];
 
 /// What a module of the harness must not name at all, wherever it comes from.

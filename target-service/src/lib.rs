@@ -14,4 +14,5 @@ pub mod node;
 pub mod process;
 pub mod registry;
 pub mod sim;
+pub mod statuspage;
 pub mod storage;
