@@ -3,10 +3,16 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use common::{Bench, text};
-use firedrill::scenario::{self, Loaded};
+use firedrill::{
+    base::{Nanos, RunClock},
+    scenario::{self, Loaded},
+};
+
+/// A negative scenario shows one thing, and does it quickly.
+const TOOK_MAX: Duration = Duration::from_secs(60);
 
 fn negative(name: &str) -> Loaded {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -22,8 +28,13 @@ fn ends_as_it_says(name: &str) {
         .exit
         .unwrap_or_else(|| panic!("{name} does not say how it has to end"));
     let bench = Bench::new();
+    let clock = RunClock::start();
     let output = bench.run(&loaded.text);
     let said = text(&output);
+    assert!(
+        clock.now() <= Nanos::from_duration(TOOK_MAX),
+        "{name} took longer than {TOOK_MAX:?}:\n{said}"
+    );
     assert_eq!(output.status.code(), Some(i32::from(code)), "{name}:\n{said}");
     if expect.breaks.is_empty() {
         return;
