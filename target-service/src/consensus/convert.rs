@@ -15,6 +15,8 @@ const MEMBERS_MAX: usize = 64;
 
 /// Bytes of one entry: more than any command has, and less than the log can write as one frame.
 pub const ENTRY_BYTES_MAX: usize = 16 << 20;
+/// Bytes of what an entry may hold: its index, term and kind stand beside it.
+pub const DATA_BYTES_MAX: usize = ENTRY_BYTES_MAX - 64;
 
 /// A peer's message, an entry or a membership that can not be. It is refused before `raft` sees it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -333,9 +333,9 @@ impl Replica {
 
     /// Proposes an entry; returns the index that it will have if this term commits it. `None` when this replica doesn't
     /// lead, is handing over, or has too much that is not committed, and when the data is over
-    /// [`ENTRY_BYTES_MAX`](convert::ENTRY_BYTES_MAX).
+    /// [`DATA_BYTES_MAX`](convert::DATA_BYTES_MAX).
     pub fn propose(&mut self, data: Bytes) -> Option<u64> {
-        if !self.is_leader() || data.len() > convert::ENTRY_BYTES_MAX {
+        if !self.is_leader() || data.len() > convert::DATA_BYTES_MAX {
             return None;
         }
         let entry = eraftpb::Entry {

@@ -4,6 +4,9 @@
 //! something for about an election timeout. So the queue keeps the newest, and a new connection starts with only a
 //! handful of them. Whatever is dropped here, consensus repeats.
 //!
+//! What carries entries goes first: a vote or a heartbeat is small, and a shard that loses one for the bulk of another
+//! shard loses its leader for it.
+//!
 //! Snapshots wait beside the queue, the newest of each shard: one alone is larger than the queue's bound, and dropping it
 //! for the messages that follow would keep the follower away for as long as there are any. They take turns with the
 //! queue, so that neither starves.
@@ -19,10 +22,14 @@ use firedrill_proto::chat::v1::{PeerFrame, PeerMessage, RaftMessageKind, peer_me
 use prost::Message as _;
 use tokio_stream::Stream;
 
+use crate::node::CATCH_UP_BYTES_MAX;
+
 /// Messages that may wait for one peer.
 pub(crate) const MESSAGES_MAX: usize = 1024;
 /// Bytes that may wait for one peer, snapshots aside. A single message may be larger if it waits alone.
 pub(crate) const BYTES_MAX: usize = 4 << 20;
+// A follower that catches up is sent this much at once, merged to one message: it must not be all that fits.
+const _: () = assert!(CATCH_UP_BYTES_MAX * 2 <= BYTES_MAX as u64);
 /// Messages that a new connection starts with.
 const FRESH_MESSAGES_MAX: usize = 64;
 /// Messages of one frame.
@@ -61,6 +68,17 @@ impl State {
         }
     }
 
+    /// Makes room for a message of `size` bytes: of what is bulky the oldest goes first, then the oldest of the rest.
+    fn make_room_for(&mut self, size: usize) {
+        while !self.waiting.is_empty() && (self.waiting.len() >= MESSAGES_MAX || self.bytes + size > BYTES_MAX) {
+            let bulky = self.waiting.iter().position(|(_, message)| is_bulky(message));
+            if let Some((size, _)) = self.waiting.remove(bulky.unwrap_or(0)) {
+                self.bytes -= size;
+                self.dropped += 1;
+            }
+        }
+    }
+
     /// The messages of the next frame: some from the queue, or one snapshot.
     fn next_frame(&mut self) -> Vec<PeerMessage> {
         if (self.snapshot_next || self.waiting.is_empty())
@@ -88,6 +106,14 @@ impl State {
 
 fn is_snapshot(message: &PeerMessage) -> bool {
     matches!(&message.message, Some(Message::Raft(raft)) if raft.kind() == RaftMessageKind::Snapshot)
+}
+
+fn is_bulky(message: &PeerMessage) -> bool {
+    match &message.message {
+        Some(Message::Raft(raft)) => !raft.entries.is_empty(),
+        Some(Message::Outbox(_)) => true,
+        _ => false,
+    }
 }
 
 /// The queue of one peer. Cloning shares it.
@@ -118,9 +144,7 @@ impl PeerQueue {
                     continue;
                 }
                 let size = message.encoded_len();
-                state.drop_oldest_while(|state| {
-                    state.waiting.len() >= MESSAGES_MAX || (!state.waiting.is_empty() && state.bytes + size > BYTES_MAX)
-                });
+                state.make_room_for(size);
                 state.bytes += size;
                 state.waiting.push_back((size, message));
             }
@@ -279,6 +303,24 @@ mod tests {
             shard,
             message: Some(Message::Raft(raft)),
         }
+    }
+
+    #[test]
+    fn heartbeats_of_one_shard_outlast_the_entries_of_another() {
+        let heartbeat = |shard| PeerMessage {
+            shard,
+            message: Some(Message::Raft(RaftMessage {
+                kind: RaftMessageKind::Heartbeat.into(),
+                ..RaftMessage::default()
+            })),
+        };
+        let queue = PeerQueue::default();
+        queue.push((1..=9).map(heartbeat).collect());
+        queue.push((1..=20).map(|n| message(n, BYTES_MAX / 3)).collect());
+        let state = queue.state();
+        let shards: Vec<_> = state.waiting.iter().map(|(_, message)| message.shard).collect();
+        assert_eq!(shards, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0], "two of the twenty fit");
+        assert_eq!(number(&state.waiting[10].1), 20, "the newest of them");
     }
 
     /// A snapshot's (shard, index); an ordinary message's (0, number).

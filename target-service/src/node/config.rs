@@ -151,6 +151,10 @@ impl Default for Timing {
     }
 }
 
+/// Most bytes of entries that may be on their way to one follower of one shard: consensus merges them into one message,
+/// and the queue to a peer, which all shards share, holds twice as much.
+pub const CATCH_UP_BYTES_MAX: u64 = 2 << 20;
+
 /// The bounds of queues, batches and budgets. Over a bound a call is refused at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -197,8 +201,8 @@ impl Default for Bounds {
             streams: 20_000,
             stream_queue: 64,
             uncommitted_bytes: 16 << 20,
-            inflight_messages: 128,
-            message_bytes: 512 << 10,
+            inflight_messages: 16,
+            message_bytes: 128 << 10,
             outbox_batch: 128,
             group_members: GROUP_MEMBERS_MAX,
             syncs_per_second: 50,
@@ -457,6 +461,14 @@ impl NodeConfig {
                 "between 1 and 200",
             );
         }
+        let catch_up = self.bounds.message_bytes * self.bounds.inflight_messages as u64;
+        if catch_up > CATCH_UP_BYTES_MAX {
+            return bad(
+                "bounds.message_bytes",
+                format!("{catch_up} bytes in {} messages", self.bounds.inflight_messages),
+                "at most 2097152 bytes in bounds.inflight_messages messages, which is half of what waits for a peer",
+            );
+        }
         if self.bounds.uncommitted_bytes < self.bounds.message_bytes {
             return bad(
                 "bounds.uncommitted_bytes",
@@ -568,6 +580,11 @@ shards = 4
             ("[peers]", "[timing]\nelection_ms_min = 60\n[peers]", "two heartbeats"),
             ("[peers]", "[timing]\nelection_ms_max = 300\n[peers]", "collide"),
             ("[peers]", "[bounds]\nstream_queue = 0\n[peers]", "stream_queue"),
+            (
+                "[peers]",
+                "[bounds]\ninflight_messages = 128\n[peers]",
+                "half of what waits for a peer",
+            ),
             ("[peers]", "[state]\noutbox_max = 0\n[peers]", "state.outbox_max"),
         ] {
             let error = NodeConfig::parse(&TEXT.replace(from, to)).unwrap_err().to_string();

@@ -34,7 +34,7 @@ mod verification;
 mod waiting;
 
 pub use api::{Answer, Call, ClientApi, Reason, Refusal, Subscription};
-pub use config::{Bounds, ConfigError, NodeConfig, Plant, Retention, Timing, Verification};
+pub use config::{Bounds, CATCH_UP_BYTES_MAX, ConfigError, NodeConfig, Plant, Retention, Timing, Verification};
 pub use handle::{NodeHandle, channel};
 pub use identity::{Identity, IdentityError};
 pub use inbox::Inbox;

@@ -42,6 +42,8 @@ impl Applier<'_> {
         granted!(self.may_send(&sending)?);
         let (mut record, change) = granted!(self.decide(id, command)?);
         if change.users.is_empty() {
+            // Nothing to do is an answer as well: a repeat that comes after somebody else's change must not undo it.
+            self.remember(&sending, id, record.last_position, hash)?;
             return self.changed(id, record.last_position, false);
         }
         // Those who leave hear of it too.

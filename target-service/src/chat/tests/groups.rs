@@ -238,6 +238,19 @@ fn a_change_is_made_once_and_a_group_is_never_larger_than_it_may_be() {
         ),
         "{nothing:?}"
     );
+    // A repeat of what changed nothing changes nothing either, whatever came in between.
+    let again = change(ann, 12, GroupChangeKind::GroupAdd, group, &[fill[0]]);
+    run(&mut shard, again.clone());
+    run(
+        &mut shard,
+        change(ann, 13, GroupChangeKind::GroupRemove, group, &[fill[0]]),
+    );
+    assert!(matches!(
+        run(&mut shard, again),
+        Reply::GroupChanged { repeated: true, .. }
+    ));
+    let now = shard.machine.audit(group, 0, 10).unwrap().members;
+    assert!(now.iter().all(|it| it.user != fill[0]), "it was removed, and stays so");
     let none = run(&mut shard, change(ann, 8, GroupChangeKind::GroupAdd, 77, &[bob.0]));
     assert_eq!(none, Reply::Refused(Refused::NoSuchConversation { conversation: 77 }));
     shard.run(fence(&[ann.2]));
