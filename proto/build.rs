@@ -8,6 +8,9 @@ const FILES: &[&str] = &[
     "chat/v1/messaging.proto",
     "chat/v1/replication.proto",
     "chat/v1/admin.proto",
+    "chat/v1/discovery.proto",
+    "chat/v1/gateway.proto",
+    "chat/v1/statuspage.proto",
     "firedrill/v1/controller.proto",
 ];
 

@@ -59,10 +59,23 @@ const SERVICE: &[(&str, &[&str])] = &[
     ("node", &["env", "storage", "chat", "consensus"]),
     ("sim", &["env", "storage", "chat", "consensus", "node"]),
     ("grpc", &["env", "node"]),
-    ("client", &["env", "chat", "node", "grpc"]),
+    ("client", &["env", "chat", "node", "grpc", "discovery"]),
     ("discovery", &[]),
     ("registry", &["env"]),
     ("statuspage", &[]),
+    (
+        "edge",
+        &[
+            "env",
+            "chat",
+            "node",
+            "grpc",
+            "client",
+            "discovery",
+            "registry",
+            "statuspage",
+        ],
+    ),
 ];
 
 /// What a module of the service must not name at all.

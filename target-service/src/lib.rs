@@ -8,6 +8,7 @@ pub mod chat;
 pub mod client;
 pub mod consensus;
 pub mod discovery;
+pub mod edge;
 pub mod env;
 pub mod grpc;
 pub mod node;

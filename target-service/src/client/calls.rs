@@ -5,9 +5,10 @@ use std::{future::Future, time::Duration};
 use firedrill_proto::chat::v1::{
     AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
     HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest, PresenceResponse,
-    RequestCodeRequest, RequestCodeResponse, RoutesRequest, SendRequest, SendResponse, SetVerificationRequest,
-    SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeRequest,
-    TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient, messaging_client::MessagingClient,
+    RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest, SendResponse,
+    SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse,
+    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient,
+    messaging_client::MessagingClient,
 };
 use tonic::{
     Request, Response, Status,
@@ -44,6 +45,8 @@ pub struct Client {
     channels: Channels,
     router: Router,
     lane: u64,
+    /// The gateway that every call goes to; none to go to the nodes themselves.
+    gateway: Option<u64>,
     timeout: Duration,
     silence_max: Duration,
     traceparent: Option<MetadataValue<Ascii>>,
@@ -58,6 +61,7 @@ impl Client {
             channels,
             router: Router::new(),
             lane: 0,
+            gateway: None,
             timeout: Duration::from_secs(2),
             silence_max: Duration::from_secs(5),
             traceparent: None,
@@ -68,6 +72,16 @@ impl Client {
     #[must_use]
     pub fn on_lane(&self, lane: u64) -> Self {
         Self { lane, ..self.clone() }
+    }
+
+    /// The same client, all of whose calls go to `gateway`, which knows who leads what, with a shard map of its own.
+    #[must_use]
+    pub fn through(&self, gateway: u64) -> Self {
+        Self {
+            gateway: Some(gateway),
+            router: Router::new(),
+            ..self.clone()
+        }
     }
 
     /// The same client, with another deadline for each call.
@@ -127,6 +141,25 @@ impl Client {
                     Ok(()) => return Ok(()),
                     Err(why) => last = CallError::Refused(Refusal::new(Reason::Invalid, why)),
                 },
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The shard map, from the first node that gives it: at most one attempt at each.
+    ///
+    /// # Errors
+    /// The last node's failure, when none gave it.
+    pub async fn routes(&self) -> Result<RoutesResponse, CallError> {
+        let nodes: Vec<u64> = self.channels.nodes().collect();
+        let mut last = CallError::NotSent("there are no nodes to ask".to_owned());
+        let start = usize::try_from(self.lane).unwrap_or(0);
+        for turn in 0..nodes.len() {
+            let node = nodes[(start.wrapping_add(turn)) % nodes.len()];
+            let call = |channel, request| async move { messaging(channel).routes(request).await };
+            match self.at(node, RoutesRequest {}, call).await {
+                Ok(routes) => return Ok(routes),
                 Err(error) => last = error,
             }
         }
@@ -301,7 +334,11 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let Some(target) = self.router.target(shard) else {
+        let through = |target: Target| Target {
+            node: self.gateway.unwrap_or(target.node),
+            ..target
+        };
+        let Some(target) = self.router.target(shard).map(through) else {
             return Attempt {
                 target: None,
                 outcome: Err(no_map()),

@@ -11,6 +11,8 @@
 
 mod calls;
 mod channels;
+mod directory;
+mod doors;
 mod error;
 mod people;
 mod retry;
@@ -19,6 +21,8 @@ mod subscription;
 
 pub use calls::{Attempt, Client};
 pub use channels::{ChannelOptions, Channels};
+pub use directory::Directory;
+pub use doors::{Doors, Through};
 pub use error::{CallError, UnknownCause};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use router::{Router, Target};

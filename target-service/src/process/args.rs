@@ -10,7 +10,10 @@ use std::{
 
 use clap::Parser;
 
-use super::lifetime::{USAGE, run};
+use super::{
+    edge::{self, Edge},
+    lifetime::{USAGE, run},
+};
 use crate::node::NodeConfig;
 
 /// Arguments of one node. Can stand in another program's command line.
@@ -78,15 +81,22 @@ fn read(file: &Path) -> Result<String, String> {
     fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))
 }
 
-/// One node of a replicated messaging service.
+/// One node of a replicated messaging service, or what stands around the nodes.
 #[derive(Debug, Parser)]
-#[command(name = "target-service", version)]
+#[command(
+    name = "target-service",
+    version,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true
+)]
 struct Command {
     #[command(flatten)]
-    args: Args,
+    args: Option<Args>,
+    #[command(subcommand)]
+    edge: Option<Edge>,
 }
 
-/// Runs one node as `args` say (the program's name first), until it is stopped or fails. To be called from the main
+/// Runs what `args` say (the program's name first), a node unless they say otherwise, until it is stopped or fails. To be called from the main
 /// thread, on no runtime.
 pub fn run_from_args<I>(args: I) -> ExitCode
 where
@@ -94,7 +104,9 @@ where
     I::Item: Into<OsString> + Clone,
 {
     match Command::try_parse_from(args) {
-        Ok(command) => run(&command.args),
+        Ok(Command { edge: Some(edge), .. }) => edge::run(&edge),
+        Ok(Command { args: Some(args), .. }) => run(&args),
+        Ok(_) => ExitCode::from(USAGE),
         Err(error) => {
             // A closed terminal is no reason to fail.
             let _ = error.print();
@@ -127,7 +139,7 @@ shards = 2
         fs::write(&file, text).unwrap();
         let mut line = vec!["target-service", "--config", file.to_str().unwrap()];
         line.extend(more);
-        Command::try_parse_from(line).unwrap().args
+        Command::try_parse_from(line).unwrap().args.unwrap()
     }
 
     #[test]

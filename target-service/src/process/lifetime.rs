@@ -104,7 +104,7 @@ fn finish(ended: &Ended) -> ExitCode {
     }
 }
 
-fn fail(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
+pub(super) fn fail(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
     // A closed standard error is no reason to fail otherwise.
     let _ = writeln!(io::stderr(), "target-service: {why}");
     ExitCode::from(code)
@@ -112,7 +112,7 @@ fn fail(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
 
 /// Asks the kernel to kill this process when its parent dies, and makes sure that it has not died already.
 #[cfg(target_os = "linux")]
-fn die_with(parent: i32) -> Result<(), String> {
+pub(super) fn die_with(parent: i32) -> Result<(), String> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
         .map_err(|error| format!("--die-with-parent {parent}: {error}"))?;
     still_child_of(parent)
@@ -120,7 +120,7 @@ fn die_with(parent: i32) -> Result<(), String> {
 
 /// There is no such signal here: a thread looks, since nothing tells.
 #[cfg(not(target_os = "linux"))]
-fn die_with(parent: i32) -> Result<(), String> {
+pub(super) fn die_with(parent: i32) -> Result<(), String> {
     use std::{process, sync::mpsc, thread, time::Duration};
     still_child_of(parent)?;
     let watch = move || {

@@ -8,11 +8,13 @@
 //! storage failed, 101 when the node's loop panicked.
 
 mod args;
+mod edge;
 mod lifetime;
 mod running;
 mod sampler;
 mod telemetry;
 
 pub use args::{Args, run_from_args};
+pub use edge::{Edge, EdgeArgs};
 pub use lifetime::run;
 pub use running::{Ended, RunningNode, StartError};

@@ -64,7 +64,7 @@ impl Copy {
 
     /// The owner begins a life later than `heard`, with the sessions that it has.
     pub(super) fn outlive(&mut self, heard: Stamp) {
-        self.stamp.incarnation = heard.incarnation + 1;
+        self.stamp.incarnation = heard.incarnation.saturating_add(1);
     }
 
     fn forget(&mut self) {

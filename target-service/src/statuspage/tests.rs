@@ -213,7 +213,6 @@ fn an_honest_page_says_when_it_begins_and_not_too_early_when_it_ends() {
 }
 
 #[test]
-#[cfg(feature = "plants")]
 fn a_page_that_only_looks_at_processes_is_caught() {
     let (truth, heard) = outage(Rule::Processes);
     let breach = false_all_clear(&truth, &heard, at(5000)).expect("a false all-clear");
