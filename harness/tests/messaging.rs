@@ -48,6 +48,7 @@ impl Cluster {
             shards: 3,
             login_per_s: Some(200.0),
             plant: None,
+            gateways: None,
             settings: BTreeMap::new(),
         };
         let system = Messaging::new("main", &spec, 11).expect("a valid spec");

@@ -18,6 +18,7 @@ pub(crate) fn messaging(seed: u64, shards: u32, settings: &[(&str, serde_json::V
         shards,
         login_per_s: None,
         plant: None,
+        gateways: None,
         settings: settings.collect::<BTreeMap<_, _>>(),
     };
     let system = Messaging::new("main", &spec, seed)?;

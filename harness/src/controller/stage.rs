@@ -103,10 +103,18 @@ impl Stage {
         })
     }
 
-    /// Starts all nodes at once and returns when every one is ready; from then on they are observed.
+    /// Starts all nodes at once, then what stands around them, and returns when every one is ready; from then on the nodes
+    /// are observed.
     pub(super) async fn start(&mut self) -> Result<(), Halt> {
         for node in &self.system.roster().nodes {
             let (backend, spec) = (Arc::clone(&self.backend), self.system.node_spec(&node.name)?);
+            self.starting.spawn(async move { backend.start(&spec).await });
+        }
+        while let Some(started) = self.starting.join_next().await {
+            started??;
+        }
+        for name in self.system.surroundings() {
+            let (backend, spec) = (Arc::clone(&self.backend), self.system.node_spec(&name)?);
             self.starting.spawn(async move { backend.start(&spec).await });
         }
         while let Some(started) = self.starting.join_next().await {

@@ -16,7 +16,9 @@ use crate::scenario::{
     ClientKind, EffectEntry, LoadEntry, Loaded, Ratio, Ready, SHARDS, Scenario, Schedule, Step, SystemEntry,
     SystemKind as Kind,
 };
-use crate::system::{CommandSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind, SystemSpec};
+use crate::system::{
+    CommandSpec, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind, SystemSpec,
+};
 use crate::workload::{LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, StepSpec};
 
 /// The default of how long one attempt may take.
@@ -190,6 +192,21 @@ fn one_system(name: &str, system: &SystemEntry) -> SystemSpec {
     }
 }
 
+/// For how long clients remember where gateways are, and that there are none, unless a scenario says.
+const DISCOVERY_TTL_MS: u64 = 10_000;
+const NEGATIVE_TTL_MS: u64 = 5_000;
+
+fn gateways(system: &SystemEntry, per_zone: u32) -> GatewaysSpec {
+    let discovery = system.discovery.clone().unwrap_or_default();
+    GatewaysSpec {
+        per_zone,
+        ttl_ms: discovery.ttl.map_or(DISCOVERY_TTL_MS, |ttl| ttl.as_millis()),
+        negative_ttl_ms: discovery.negative_ttl.map_or(NEGATIVE_TTL_MS, |ttl| ttl.as_millis()),
+        health_rule: discovery.health_rule.unwrap_or_default().as_str().to_owned(),
+        registry: system.registry.unwrap_or_default().as_str().to_owned(),
+    }
+}
+
 fn messaging(system: &SystemEntry) -> MessagingSpec {
     let mut settings = BTreeMap::new();
     if let Some(timeout) = system.election_timeout {
@@ -205,6 +222,7 @@ fn messaging(system: &SystemEntry) -> MessagingSpec {
         shards: system.shards.unwrap_or(SHARDS),
         login_per_s: system.login_limit.map(|rate| rate.per_s()),
         plant: system.plant.as_ref().map(ToString::to_string),
+        gateways: system.gateways.map(|per_zone| gateways(system, per_zone)),
         settings,
     }
 }

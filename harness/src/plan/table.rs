@@ -103,6 +103,16 @@ fn system_text(kind: &SystemKind) -> String {
             if let Some(limit) = spec.login_per_s {
                 text += &format!(", at most {limit} log-ins/s");
             }
+            if let Some(gateways) = &spec.gateways {
+                text += &format!(
+                    ", {} gateways a zone (found for {} ms, missed for {} ms, health rule {}, registry {})",
+                    gateways.per_zone,
+                    gateways.ttl_ms,
+                    gateways.negative_ttl_ms,
+                    gateways.health_rule,
+                    gateways.registry
+                );
+            }
             if let Some(plant) = &spec.plant {
                 text += &format!(", PLANT {plant}");
             }

@@ -184,3 +184,18 @@ fn the_path_of_the_scenario_goes_with_the_plan() {
         Path::new("small.yaml")
     );
 }
+
+#[test]
+fn gateways_are_planned_with_what_the_scenario_leaves_out() {
+    let text = SCENARIO.replace(
+        "shards: 2,",
+        "shards: 2, gateways: 2, discovery: { ttl: 1s, health_rule: on },",
+    );
+    let plan = plan(&read(&text), None, "process").unwrap();
+    let kind = serde_json::to_value(&plan.systems[0].kind).unwrap();
+    let expected = serde_json::json!({
+        "per_zone": 2, "ttl_ms": 1000, "negative_ttl_ms": 5000, "health_rule": "on", "registry": "digests",
+    });
+    assert_eq!(kind["messaging"]["gateways"], expected);
+    assert!(table(&plan).contains("2 gateways a zone"), "{}", table(&plan));
+}

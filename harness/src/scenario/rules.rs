@@ -24,6 +24,8 @@ pub(super) const COMMAND_FIELDS: &[&str] = &["name", "index", "zone", "dir", "po
 pub(super) const PEERS_FIELDS: &[&str] = &["name", "index", "zone", "address"];
 /// Most nodes of a system.
 pub(super) const NODES_MAX: usize = 15;
+/// Gateways of each zone.
+const GATEWAYS_MAX: u32 = 8;
 /// Most shards of a system.
 pub(super) const SHARDS_MAX: u32 = 64;
 /// Most systems of a scenario.
@@ -245,6 +247,7 @@ fn one_system(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
             || format!("there is no plant `{plant}`; {}", did_you_mean(plant.as_str(), known)),
         );
     }
+    gateways(system, path, found);
     if let Some(timeout) = system.election_timeout {
         found.check(
             (50..=60_000).contains(&timeout.as_millis()),
@@ -269,6 +272,25 @@ fn one_system(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
             }
             EffectEntry::Dead | EffectEntry::Silent => {}
         }
+    }
+}
+
+fn gateways(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
+    if let Some(gateways) = system.gateways {
+        found.check(
+            (1..=GATEWAYS_MAX).contains(&gateways),
+            &format!("{path}.gateways"),
+            || format!("`gateways: {gateways}` does not fit; write 1 to {GATEWAYS_MAX} for each zone"),
+        );
+        return;
+    }
+    for (name, given) in [
+        ("discovery", system.discovery.is_some()),
+        ("registry", system.registry.is_some()),
+    ] {
+        found.check(!given, &format!("{path}.{name}"), || {
+            format!("`{name}` is about gateways, and there are none; add `gateways: 1`")
+        });
     }
 }
 

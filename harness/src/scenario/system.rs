@@ -121,6 +121,15 @@ pub struct SystemEntry {
     /// messaging: shortest election timeout; a node waits for between this and twice this. 300ms unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub election_timeout: Option<HumanDuration>,
+    /// messaging: how many gateways each zone has. Clients then come in through gateways, which they find in a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateways: Option<u32>,
+    /// messaging: how gateways are found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<DiscoveryEntry>,
+    /// messaging: how gateways keep their session registry alike. By digests unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryMode>,
     /// messaging: a deliberately wrong behaviour, to show that it is caught. Needs a build with plants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plant: Option<Name>,
@@ -152,6 +161,68 @@ pub struct SystemEntry {
     pub outages: Option<Vec<OutageEntry>>,
 }
 
+/// How gateways are found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiscoveryEntry {
+    /// For how long clients remember an answer. 10s unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<HumanDuration>,
+    /// For how long they remember that there was nobody. 5s unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_ttl: Option<HumanDuration>,
+    /// What a gateway does about its door when it can't reach the store. It stays, marked, unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_rule: Option<HealthRule>,
+}
+
+/// What a gateway does about its door when it can't reach the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthRule {
+    /// It withdraws itself.
+    On,
+    /// It says nothing of the store.
+    Off,
+    /// It stays, marked, and is handed out only when no other is well.
+    #[default]
+    FailStatic,
+}
+
+impl HealthRule {
+    /// As written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::FailStatic => "fail_static",
+        }
+    }
+}
+
+/// How gateways keep their session registry alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistryMode {
+    /// Versions first, then what is lacking.
+    #[default]
+    Digests,
+    /// The whole state, to everybody, at each reconnect.
+    Naive,
+}
+
+impl RegistryMode {
+    /// As written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Digests => "digests",
+            Self::Naive => "naive",
+        }
+    }
+}
+
 /// A field that belongs to some kinds only.
 pub struct FieldOfKind {
     /// As written.
@@ -180,6 +251,9 @@ pub const FIELDS: &[FieldOfKind] = &[
     field("election_timeout", SystemKind::Messaging, false, |s| {
         s.election_timeout.is_some()
     }),
+    field("gateways", SystemKind::Messaging, false, |s| s.gateways.is_some()),
+    field("discovery", SystemKind::Messaging, false, |s| s.discovery.is_some()),
+    field("registry", SystemKind::Messaging, false, |s| s.registry.is_some()),
     field("plant", SystemKind::Messaging, false, |s| s.plant.is_some()),
     field("command", SystemKind::Command, true, |s| s.command.is_some()),
     field("env", SystemKind::Command, false, |s| s.env.is_some()),

@@ -175,6 +175,20 @@ const WRONG: &[(&str, &str, u64, u64, &[&str])] = &[
         &["`lost-aked`", "did you mean `lost-acked`?"],
     ),
     ("promises: all", "promises: none", 18, 13, &["`none`"]),
+    (
+        "shards: 4 }",
+        "shards: 4, registry: naive }",
+        5,
+        77,
+        &["`registry` is about gateways", "add `gateways: 1`"],
+    ),
+    (
+        "shards: 4 }",
+        "gateways: 9 }",
+        5,
+        66,
+        &["`gateways: 9` does not fit", "1 to 8 for each zone"],
+    ),
     ("repeat: 5", "repeat: 0", 19, 9, &["1 to 1000"]),
     (
         "repeat: 5",

@@ -19,7 +19,9 @@ pub use command::{Command, missing_program};
 #[cfg(feature = "messaging")]
 pub use messaging::{Messaging, NODE_COMMAND, run_node};
 pub use needs::needs_of;
-pub use spec::{CommandSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind, SystemSpec};
+pub use spec::{
+    CommandSpec, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind, SystemSpec,
+};
 
 use crate::{
     backend::{Backend, NodeSpec},
@@ -71,6 +73,12 @@ pub trait System: Send + Sync {
     /// # Errors
     /// When there is no such node, or the system was not laid out.
     fn node_spec(&self, node: &str) -> Result<NodeSpec, SystemError>;
+
+    /// Processes that stand around the nodes and are started after them: no targets of faults on nodes, but their links
+    /// are links like others. [`System::node_spec`] says how to start each.
+    fn surroundings(&self) -> Vec<NodeName> {
+        Vec::new()
+    }
 
     /// Asks `node` itself, on its own address and not through a link. None when it gives no answer within 300 ms.
     async fn observe(&self, node: &str) -> Option<NodeStatus>;

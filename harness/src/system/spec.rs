@@ -40,9 +40,28 @@ pub struct MessagingSpec {
     pub login_per_s: Option<f64>,
     /// The wrong that is planted in it, by name.
     pub plant: Option<String>,
+    /// Gateways, where clients come in through some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateways: Option<GatewaysSpec>,
     /// Further settings of the nodes, as their configuration names them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, serde_json::Value>,
+}
+
+/// The gateways of a messaging service, and the directory that they are found in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaysSpec {
+    /// How many in each zone.
+    pub per_zone: u32,
+    /// For how long clients may remember an answer of the directory.
+    pub ttl_ms: u64,
+    /// For how long an empty one.
+    pub negative_ttl_ms: u64,
+    /// What a gateway does about its door when it can't reach the store: `on`, `off` or `fail_static`.
+    pub health_rule: String,
+    /// How gateways keep their session registry alike: `digests` or `naive`.
+    pub registry: String,
 }
 
 /// Programs of somebody else.

@@ -34,6 +34,7 @@ pub struct Doors {
     /// Held by whoever asks, so that the others wait for the answer instead of asking too.
     asking: Arc<tokio::sync::Mutex<()>>,
     clients: Arc<Mutex<BTreeMap<Door, Client>>>,
+    elsewhere: Arc<BTreeMap<String, String>>,
 }
 
 impl Doors {
@@ -53,6 +54,17 @@ impl Doors {
             resolver: Arc::new(Mutex::new(Resolver::new(zone, remember))),
             asking: Arc::default(),
             clients: Arc::default(),
+            elsewhere: Arc::default(),
+        }
+    }
+
+    /// The same doors, seen from where addresses stand for others, as behind a translation of addresses: `addresses` says
+    /// where each is dialled. One that isn't among them is dialled as it is.
+    #[must_use]
+    pub fn dialled_at(self, addresses: BTreeMap<String, String>) -> Self {
+        Self {
+            elsewhere: Arc::new(addresses),
+            ..self
         }
     }
 
@@ -112,8 +124,9 @@ impl Doors {
     fn through(&self, door: Door, lane: u64) -> Through {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let client = clients.entry(door.clone()).or_insert_with(|| {
-            let address = BTreeMap::from([(GATEWAY, door.address.clone())]);
-            Client::new(Channels::new(address, self.options)).through(GATEWAY)
+            let address = self.elsewhere.get(&door.address).unwrap_or(&door.address);
+            let addresses = BTreeMap::from([(GATEWAY, address.clone())]);
+            Client::new(Channels::new(addresses, self.options)).through(GATEWAY)
         });
         let client = client.on_lane(lane);
         Through { door, client }

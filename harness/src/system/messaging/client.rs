@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use firedrill_proto::chat::v1::{AcknowledgeRequest, SendRequest, SubscribeRequest, subscribe_event::Event};
 use target_service::{
     chat::ids,
-    client::{Attempt, CallError, Client, StreamEnd, Subscription},
+    client::{Attempt, CallError, ChannelOptions, Channels, Client, Doors, StreamEnd, Subscription},
+    discovery::Door,
 };
 
 use super::{layout::node_name, status};
@@ -27,52 +28,103 @@ const PAGE: u32 = 500;
 /// A device gives up on silence by itself; this bound of the library's stands behind it.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
 
+/// How clients come in.
+pub(super) enum Way {
+    /// To the nodes themselves.
+    Nodes(Client),
+    /// Through gateways, which are looked up; with the span that calls belong to, as W3C writes it.
+    Doors(Doors, String),
+}
+
+/// The client for one call, and the gateway's door that it goes through.
+struct Entry {
+    client: Client,
+    door: Option<Door>,
+}
+
 /// A client of the messaging service, over gRPC.
 pub(super) struct ChatOverGrpc {
     /// Through the links.
-    client: Client,
-    /// Past them, for asking nodes of themselves.
+    way: Way,
+    /// Past them, for asking nodes of themselves, and for what gateways don't do.
     direct: Client,
+    /// Leads nowhere: what a call is made with where there is no door.
+    nowhere: Client,
     shards: u32,
 }
 
 impl ChatOverGrpc {
-    pub(super) fn new(client: Client, direct: Client, shards: u32) -> Self {
+    pub(super) fn new(way: Way, direct: Client, shards: u32) -> Self {
+        let way = match way {
+            Way::Nodes(client) => Way::Nodes(client.with_silence_max(SILENCE_MAX)),
+            doors @ Way::Doors(..) => doors,
+        };
         Self {
-            client: client.with_silence_max(SILENCE_MAX),
+            way,
             direct,
+            nowhere: Client::new(Channels::new(BTreeMap::new(), ChannelOptions::default())),
             shards,
         }
     }
 
     /// The client for one call, with a map of the shards if one is to be had.
-    async fn ready(&self, lane: u64, within: Duration) -> Client {
-        let client = self.client.on_lane(lane).with_timeout(within);
-        if client.router().needs_map() {
+    async fn ready(&self, lane: u64, within: Duration) -> Entry {
+        let entry = match &self.way {
+            Way::Nodes(client) => Entry {
+                client: client.on_lane(lane).with_timeout(within),
+                door: None,
+            },
+            Way::Doors(doors, traceparent) => match doors.door(lane).await {
+                Ok(through) => {
+                    let client = through.client.with_timeout(within).with_silence_max(SILENCE_MAX);
+                    Entry {
+                        client: client.with_traceparent(traceparent),
+                        door: Some(through.door),
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no gateway");
+                    Entry {
+                        client: self.nowhere.clone(),
+                        door: None,
+                    }
+                }
+            },
+        };
+        if entry.client.router().needs_map() {
             // Without a map the call itself fails as not sent, which says what there is to say.
-            if let Err(error) = client.refresh_routes().await {
+            let mapped = entry.client.refresh_routes().await;
+            if let Err(error) = &mapped {
                 tracing::debug!(%error, "no shard map");
             }
+            self.came_through(&entry, &mapped);
         }
-        client
+        entry
     }
-}
 
-fn answered<T, U>(attempt: Attempt<T>, translate: impl FnOnce(T) -> U) -> Answered<U> {
-    match attempt.outcome {
-        Ok(answer) => Answered {
-            result: Ok(translate(answer)),
-            by: attempt.target.map(|target| node_name(target.node)),
-        },
-        Err(error) => {
+    fn came_through<T>(&self, entry: &Entry, outcome: &Result<T, CallError>) {
+        if let (Way::Doors(doors, _), Some(door)) = (&self.way, &entry.door) {
+            doors.came_through(door, outcome);
+        }
+    }
+
+    /// What an attempt came to, and by whom it was answered: by the gateway, where it went through one.
+    fn answered<T, U>(&self, entry: &Entry, attempt: Attempt<T>, translate: impl FnOnce(T) -> U) -> Answered<U> {
+        self.came_through(entry, &attempt.outcome);
+        let door = entry.door.as_ref().map(|door| door.name.clone());
+        let by = attempt
+            .target
+            .map(|target| door.unwrap_or_else(|| node_name(target.node)));
+        match attempt.outcome {
+            Ok(answer) => Answered {
+                result: Ok(translate(answer)),
+                by,
+            },
             // Only a refusal is an answer; who didn't answer isn't named.
-            let by = matches!(error, CallError::Refused(_))
-                .then_some(attempt.target)
-                .flatten();
-            Answered {
+            Err(error) => Answered {
                 result: Err(failure(&error)),
-                by: by.map(|target| node_name(target.node)),
-            }
+                by: by.filter(|_| matches!(error, CallError::Refused(_))),
+            },
         }
     }
 }
@@ -110,24 +162,26 @@ impl ChatClient for ChatOverGrpc {
     }
 
     async fn sign_up(&self, phone: &str, within: Duration) -> Answered<Account> {
-        let client = self.ready(0, within).await;
-        answered(client.sign_up(phone).await, |answer| Account {
+        let entry = self.ready(0, within).await;
+        self.answered(&entry, entry.client.sign_up(phone).await, |answer| Account {
             user: answer.user,
             created: answer.created,
         })
     }
 
     async fn open_session(&self, user: u64, device: u32, nonce: u64, within: Duration) -> Answered<Opened> {
-        let client = self.ready(lane(user, device), within).await;
-        answered(client.open_session(user, device, nonce).await, |answer| Opened {
-            session: answer.session,
-            acknowledged: answer.acknowledged,
-            incarnation: answer.incarnation,
+        let entry = self.ready(lane(user, device), within).await;
+        self.answered(&entry, entry.client.open_session(user, device, nonce).await, |answer| {
+            Opened {
+                session: answer.session,
+                acknowledged: answer.acknowledged,
+                incarnation: answer.incarnation,
+            }
         })
     }
 
     async fn send(&self, message: &Outgoing, within: Duration) -> Answered<Placed> {
-        let client = self.ready(lane(message.sender, message.device), within).await;
+        let entry = self.ready(lane(message.sender, message.device), within).await;
         let request = SendRequest {
             sender: message.sender,
             device: message.device,
@@ -139,14 +193,14 @@ impl ChatClient for ChatOverGrpc {
             timeout_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
             group: 0,
         };
-        answered(client.send(request).await, |answer| Placed {
+        self.answered(&entry, entry.client.send(request).await, |answer| Placed {
             position: answer.position,
             repeated: answer.repeated,
         })
     }
 
     async fn subscribe(&self, resume: Resume, within: Duration) -> Answered<Box<dyn DeviceStream>> {
-        let client = self.ready(lane(resume.user, resume.device), within).await;
+        let entry = self.ready(lane(resume.user, resume.device), within).await;
         let request = SubscribeRequest {
             user: resume.user,
             device: resume.device,
@@ -155,13 +209,13 @@ impl ChatClient for ChatOverGrpc {
             incarnation: resume.incarnation,
             epoch: 0,
         };
-        answered(client.subscribe(request).await, |stream| {
+        self.answered(&entry, entry.client.subscribe(request).await, |stream| {
             Box::new(Listening(stream)) as Box<dyn DeviceStream>
         })
     }
 
     async fn acknowledge(&self, resume: Resume, within: Duration) -> Answered<u64> {
-        let client = self.ready(lane(resume.user, resume.device), within).await;
+        let entry = self.ready(lane(resume.user, resume.device), within).await;
         let request = AcknowledgeRequest {
             user: resume.user,
             device: resume.device,
@@ -169,32 +223,50 @@ impl ChatClient for ChatOverGrpc {
             sequence: resume.after,
             epoch: 0,
         };
-        answered(client.acknowledge(request).await, |answer| answer.acknowledged)
+        self.answered(&entry, entry.client.acknowledge(request).await, |answer| {
+            answer.acknowledged
+        })
     }
 
     async fn history(&self, conversation: u64, after: u64, within: Duration) -> Answered<Page> {
-        let client = self.ready(0, within).await;
-        answered(client.history(conversation, after, PAGE).await, |answer| Page {
-            last_position: answer.last_position,
-            items: answer
-                .messages
-                .iter()
-                .map(|message| ReadItem {
-                    position: message.position,
-                    author: message.sender,
-                    item: payload::decode(&message.body),
-                    hash: payload::hash(&message.body),
-                })
-                .collect(),
-        })
+        let entry = self.ready(0, within).await;
+        self.answered(
+            &entry,
+            entry.client.history(conversation, after, PAGE).await,
+            |answer| Page {
+                last_position: answer.last_position,
+                items: answer
+                    .messages
+                    .iter()
+                    .map(|message| ReadItem {
+                        position: message.position,
+                        author: message.sender,
+                        item: payload::decode(&message.body),
+                        hash: payload::hash(&message.body),
+                    })
+                    .collect(),
+            },
+        )
     }
 
     async fn fence(&self, part: &str, sessions: &[u64], within: Duration) -> Answered<()> {
         let Some(shard) = part.strip_prefix("shard:").and_then(|shard| shard.parse().ok()) else {
             return Answered::failed(CallFailure::refused(format!("there is no part {part}")));
         };
-        let client = self.ready(0, within).await;
-        answered(client.fence(shard, sessions).await, |_| ())
+        let entry = match &self.way {
+            Way::Nodes(_) => self.ready(0, within).await,
+            // A gateway does nothing for operators.
+            Way::Doors(..) => Entry {
+                client: self.direct.with_timeout(within),
+                door: None,
+            },
+        };
+        if entry.client.router().needs_map()
+            && let Err(error) = entry.client.refresh_routes().await
+        {
+            tracing::debug!(%error, "no shard map");
+        }
+        self.answered(&entry, entry.client.fence(shard, sessions).await, |_| ())
     }
 
     async fn digests(&self) -> Vec<(String, Option<NodeStatus>)> {

@@ -12,14 +12,17 @@ use std::{
 
 use target_service::node::{NodeConfig, Plant};
 
-use super::{MessagingSpec, NODE_COMMAND, SystemError};
+use super::{
+    MessagingSpec, NODE_COMMAND, SystemError,
+    edge::{self, LaidEdge},
+};
 use crate::{
     backend::{Backend, LinkId, NodeSpec, Ready},
     target::{NodeName, Roster, RosterNode, group_of},
 };
 
 /// How long a node may take until it serves.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(30);
 /// The group of all clients, where there are no zones.
 const EVERYBODY: &str = "all";
 /// In a cluster of more nodes than this, a shard lives on some of them only.
@@ -31,6 +34,8 @@ pub(super) struct Laid {
     pub(super) nodes: BTreeMap<NodeName, LaidNode>,
     /// For each group of clients: where to dial each node, by its id.
     pub(super) client_links: BTreeMap<String, BTreeMap<u64, String>>,
+    /// What stands around the nodes; then clients have no links to nodes.
+    pub(super) edge: Option<LaidEdge>,
 }
 
 pub(super) struct LaidNode {
@@ -62,9 +67,8 @@ pub(super) fn check(spec: &MessagingSpec) -> Result<(), SystemError> {
     let ids = 1..=u64::from(spec.nodes);
     let peers: BTreeMap<u64, SocketAddr> = ids.map(|id| (id, loopback)).collect();
     let text = config(spec, 0, 1, &peers, loopback, loopback, Path::new("data"))?;
-    NodeConfig::parse(&text)
-        .map(|_| ())
-        .map_err(|e| SystemError(e.to_string()))
+    NodeConfig::parse(&text).map_err(|e| SystemError(e.to_string()))?;
+    edge::check(spec)
 }
 
 /// Who there is: nodes dealt over the zones in turn; in a large cluster shard s lives on consecutive nodes from the
@@ -156,6 +160,18 @@ pub(super) async fn lay_out(
     }
 
     let mut client_links: BTreeMap<String, BTreeMap<u64, String>> = BTreeMap::new();
+    if let Some(gateways) = &spec.gateways {
+        let listens = nodes
+            .iter()
+            .map(|(name, node)| (node.id, (name.clone(), node.client_listen)));
+        let groups = client_groups(spec);
+        let edge = edge::lay_out(site, spec, gateways, groups, &listens.collect(), backend).await?;
+        return Ok(Laid {
+            nodes,
+            client_links,
+            edge: Some(edge),
+        });
+    }
     for group in client_groups(spec) {
         for (name, node) in &nodes {
             let link = LinkId::clients(&group, name);
@@ -165,11 +181,15 @@ pub(super) async fn lay_out(
             links.insert(node.id, dial.to_string());
         }
     }
-    Ok(Laid { nodes, client_links })
+    Ok(Laid {
+        nodes,
+        client_links,
+        edge: None,
+    })
 }
 
 /// Clients in each zone reach every node over links of their own.
-fn client_groups(spec: &MessagingSpec) -> BTreeSet<String> {
+pub(super) fn client_groups(spec: &MessagingSpec) -> BTreeSet<String> {
     if spec.zones.is_empty() {
         BTreeSet::from([EVERYBODY.to_owned()])
     } else {
@@ -290,6 +310,7 @@ mod tests {
             shards: 4,
             login_per_s: Some(394.0),
             plant: None,
+            gateways: None,
             settings: BTreeMap::new(),
         }
     }

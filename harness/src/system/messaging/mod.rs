@@ -1,10 +1,12 @@
 //! The messaging service of this project: each node a child of this very binary, clients through links.
 //!
 //! - `layout`: ports, links and the nodes' configuration files.
+//! - `edge`: gateways and their directory, where a system has them.
 //! - `client`: how the load reaches the service.
 //! - `status`: what a node says of itself, in the words of histories.
 
 mod client;
+mod edge;
 mod layout;
 mod status;
 
@@ -20,12 +22,16 @@ use std::{
 use async_trait::async_trait;
 use target_service::client::{ChannelOptions, Channels, Client};
 
-use self::{client::ChatOverGrpc, layout::Laid};
+use self::{
+    client::{ChatOverGrpc, Way},
+    edge::LaidEdge,
+    layout::Laid,
+};
 use super::{MessagingSpec, Stage, System, SystemError};
 use crate::{
     backend::{Backend, NodeSpec},
     history::{NodeStatus, TraceIds},
-    target::Roster,
+    target::{NodeName, Roster},
     workload::{
         LoadSpec, Workload,
         chat::{ChatSetting, ChatWorkload, ClientGroup},
@@ -93,7 +99,35 @@ impl Messaging {
     /// A client that knows nothing yet of who leads.
     fn client(&self, channels: Channels, direct: &Client, traceparent: &str) -> Arc<ChatOverGrpc> {
         let client = Client::new(channels).with_traceparent(traceparent);
-        Arc::new(ChatOverGrpc::new(client, direct.clone(), self.spec.shards))
+        Arc::new(ChatOverGrpc::new(Way::Nodes(client), direct.clone(), self.spec.shards))
+    }
+
+    fn labels(&self, group: &str) -> BTreeMap<String, String> {
+        if self.spec.zones.is_empty() {
+            return BTreeMap::new();
+        }
+        BTreeMap::from([("zone".to_owned(), group.to_owned())])
+    }
+
+    /// The same through gateways, each group's by doors of its own.
+    fn through_gateways(
+        &self,
+        edge: &LaidEdge,
+        direct: &Client,
+        traceparent: &str,
+    ) -> (Vec<ClientGroup>, Option<Arc<ChatOverGrpc>>) {
+        let client = |group: &str| {
+            let way = Way::Doors(edge.doors(group)?, traceparent.to_owned());
+            Some(Arc::new(ChatOverGrpc::new(way, direct.clone(), self.spec.shards)))
+        };
+        let all = layout::client_groups(&self.spec);
+        let groups = all.iter().filter_map(|group| {
+            Some(ClientGroup {
+                labels: self.labels(group),
+                client: client(group)?,
+            })
+        });
+        (groups.collect(), all.first().and_then(|group| client(group)))
     }
 
     /// One client for each group of users, through the links, and one more for somebody who reads beside the first. Their
@@ -101,17 +135,15 @@ impl Messaging {
     fn clients(&self, laid: &Laid, direct: &Client, trace: TraceIds) -> (Vec<ClientGroup>, Option<Arc<ChatOverGrpc>>) {
         let traceparent = trace.traceparent();
         let direct = direct.with_traceparent(&traceparent);
+        if let Some(edge) = &laid.edge {
+            return self.through_gateways(edge, &direct, &traceparent);
+        }
         let mut reader = None;
         let groups = laid.client_links.iter().map(|(group, addresses)| {
             let channels = Channels::new(addresses.clone(), ChannelOptions::default());
             reader.get_or_insert_with(|| self.client(channels.clone(), &direct, &traceparent));
-            let labels = if self.spec.zones.is_empty() {
-                BTreeMap::new()
-            } else {
-                BTreeMap::from([("zone".to_owned(), group.clone())])
-            };
             ClientGroup {
-                labels,
+                labels: self.labels(group),
                 client: self.client(channels, &direct, &traceparent),
             }
         });
@@ -155,8 +187,16 @@ impl System for Messaging {
     }
 
     fn node_spec(&self, node: &str) -> Result<NodeSpec, SystemError> {
-        let spec = self.laid()?.nodes.get(node).map(|laid| laid.spec.clone());
+        let laid = self.laid()?;
+        let around = || laid.edge.as_ref()?.processes.get(node).cloned();
+        let spec = laid.nodes.get(node).map(|laid| laid.spec.clone()).or_else(around);
         spec.ok_or_else(|| SystemError(format!("there is no node {node} in system {}", self.name)))
+    }
+
+    fn surroundings(&self) -> Vec<NodeName> {
+        let edge = self.laid.as_ref().and_then(|laid| laid.edge.as_ref());
+        edge.map(|edge| edge.processes.keys().cloned().collect())
+            .unwrap_or_default()
     }
 
     async fn observe(&self, node: &str) -> Option<NodeStatus> {
