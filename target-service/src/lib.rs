@@ -12,6 +12,7 @@ pub mod edge;
 pub mod env;
 pub mod grpc;
 pub mod node;
+pub mod placement;
 pub mod process;
 pub mod registry;
 pub mod sim;

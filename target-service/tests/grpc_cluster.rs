@@ -81,6 +81,7 @@ impl Cluster {
             data_dir: "on-no-real-disk".into(),
             shards: 4,
             replication_factor: 3,
+            everywhere_up_to: 5,
             epoch: 1,
             seed: 11,
             plant: None,

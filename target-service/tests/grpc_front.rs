@@ -8,14 +8,15 @@ use std::{
 };
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, AuditRequest, AuditResponse,
-    ChangeGroupRequest, ChangeGroupResponse, ContactsRequest, ContactsResponse, Delivery, DigestRequest,
-    DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest,
-    ImportContactsResponse, MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest,
-    OpenSessionResponse, Position, PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, Route,
-    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
-    SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest,
-    TransferLeaderRequest, TransferLeaderResponse, messaging_client::MessagingClient, subscribe_event::Event,
+    AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
+    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, Delivery, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest,
+    HistoryResponse, ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse,
+    MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
+    Position, PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, Route, RoutesRequest,
+    RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
+    SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest,
+    TransferLeaderResponse, messaging_client::MessagingClient, subscribe_event::Event,
 };
 use target_service::{
     client::{CallError, ChannelOptions, Channels, Client, StreamEnd, UnknownCause},
@@ -176,6 +177,20 @@ impl ClientApi for Scripted {
 
     async fn fence(&self, _: FenceRequest, _: Call) -> Answer<FenceResponse> {
         Err(Refusal::new(Reason::StaleRoute, "an old map"))
+    }
+
+    async fn move_replica(&self, request: MoveReplicaRequest, _: Call) -> Answer<MoveReplicaResponse> {
+        Ok(MoveReplicaResponse {
+            operation: request.from * 10 + request.to,
+        })
+    }
+
+    async fn abort_operation(&self, _: AbortOperationRequest, _: Call) -> Answer<AbortOperationResponse> {
+        let refusal = Refusal::new(Reason::NotLeader, "another node leads the placement group");
+        Err(Refusal {
+            leader: Some(3),
+            ..refusal
+        })
     }
 
     async fn digest(&self, request: DigestRequest, _: Call) -> Answer<DigestResponse> {

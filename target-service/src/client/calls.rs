@@ -356,7 +356,7 @@ impl Client {
     }
 
     /// One attempt at `node`.
-    async fn at<Q, T, F>(
+    pub(super) async fn at<Q, T, F>(
         &self,
         node: u64,
         request: Q,

@@ -15,6 +15,7 @@ mod directory;
 mod doors;
 mod error;
 mod people;
+mod placement;
 mod retry;
 mod router;
 mod subscription;

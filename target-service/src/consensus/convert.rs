@@ -230,6 +230,9 @@ pub fn conf_state_to_wire(state: &eraftpb::ConfState) -> wire::ConfState {
         voters_outgoing: sorted(&state.voters_outgoing),
         learners_next: sorted(&state.learners_next),
         auto_leave: state.auto_leave,
+        // `raft` knows neither.
+        index: 0,
+        version: 0,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod rig;
 
 mod logger;
+mod members;
 mod replica;
 mod store;
 #[cfg(test)]
@@ -17,4 +18,5 @@ mod tests;
 mod view;
 
 pub use convert::Malformed;
+pub use members::{Change, changes_members};
 pub use replica::{Effects, LateEffects, NoTransfer, Read, Replica, ReplicaError, Start, Tuning};

@@ -23,6 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     convert::{self, Malformed},
     logger::logger,
+    members::Members,
     store::Store,
 };
 use crate::storage::log::ShardLog;
@@ -160,6 +161,7 @@ pub struct Replica {
     heard: BTreeMap<u64, u64>,
     /// Followers that were sent a snapshot, and when it counts as lost, in ticks.
     snapshots_out: BTreeMap<u64, u64>,
+    pub(super) members: Members,
 }
 
 impl std::fmt::Debug for Replica {
@@ -215,7 +217,9 @@ impl Replica {
                 what: "the recovered state",
                 cause,
             })?;
+        let members = Members::new(members.clone());
         let mut replica = Self {
+            members,
             drawn_for: (raw.raft.term, raw.raft.state),
             raw,
             rng: start.rng,
@@ -237,7 +241,7 @@ impl Replica {
         self.drawn_for = (self.raw.raft.term, self.raw.raft.state);
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         if self.drawn_for != (self.raw.raft.term, self.raw.raft.state) {
             self.draw_timeout();
         }
@@ -280,8 +284,11 @@ impl Replica {
     /// # Errors
     /// When it can't be. It was ignored then.
     pub fn step(&mut self, from: u64, message: RaftMessage) -> Result<(), Malformed> {
+        let snapshot = message.snapshot.as_ref();
+        let version = snapshot.map(|it| (it.index, it.conf_state.as_ref().map_or(0, |members| members.version)));
         let message = convert::message_from_wire(self.raw.raft.id, from, message)?;
         self.check(&message)?;
+        self.members.announced(version);
         self.heard.insert(from, self.ticks);
         // Errors are answers to peers that are no members (any more): nothing follows from them.
         let _ = self.raw.step(message);
@@ -347,16 +354,6 @@ impl Replica {
         message.from = self.raw.raft.id;
         message.set_entries(vec![entry].into());
         self.raw.raft.step(message).ok()?;
-        Some(self.raw.raft.raft_log.last_index())
-    }
-
-    /// Proposes a change of the membership. `None` as for [`Replica::propose`].
-    pub fn propose_membership(&mut self, change: &LogEntry) -> Option<u64> {
-        let change = convert::membership(change).ok()??;
-        if !self.is_leader() {
-            return None;
-        }
-        self.raw.propose_conf_change(Vec::new(), change).ok()?;
         Some(self.raw.raft.raft_log.last_index())
     }
 
@@ -469,7 +466,9 @@ impl Replica {
             ..Effects::default()
         };
         if !ready.snapshot().is_empty() {
-            effects.snapshot = Some(convert::snapshot_to_wire(ready.snapshot()));
+            let mut snapshot = convert::snapshot_to_wire(ready.snapshot());
+            snapshot.conf_state = Some(self.members.installed(&snapshot));
+            effects.snapshot = Some(snapshot);
         }
         effects.entries = entries_to_wire(&ready.take_entries())?;
         effects.promises = self.outgoing(ready.take_persisted_messages())?;
@@ -507,25 +506,6 @@ impl Replica {
         Ok(late)
     }
 
-    /// Applies the membership change in a committed entry; returns the membership to be written, or `None` for an entry
-    /// that changes none.
-    ///
-    /// # Errors
-    /// When the change can't be.
-    pub fn apply_membership(&mut self, entry: &LogEntry) -> Result<Option<ConfState>, ReplicaError> {
-        let Some(change) = convert::membership(entry)? else {
-            return Ok(None);
-        };
-        let members = self
-            .raw
-            .apply_conf_change(&change)
-            .map_err(|cause| ReplicaError::Raft {
-                what: "a membership change",
-                cause,
-            })?;
-        Ok(Some(convert::conf_state_to_wire(&members)))
-    }
-
     /// Says that everything committed up to `index` is applied.
     pub fn applied(&mut self, index: u64) {
         self.raw.advance_apply_to(index);
@@ -545,6 +525,7 @@ impl Replica {
             ..Default::default()
         };
         let members = self.raw.raft.prs().conf().to_conf_state();
+        self.members.offered();
         let meta = snapshot.mut_metadata();
         meta.index = index;
         meta.term = term;
@@ -567,7 +548,8 @@ impl Replica {
     fn outgoing(&mut self, messages: Vec<eraftpb::Message>) -> Result<Vec<RaftMessage>, Malformed> {
         let mut out = Vec::with_capacity(messages.len());
         for message in messages {
-            if let Some(message) = convert::message_to_wire(message)? {
+            if let Some(mut message) = convert::message_to_wire(message)? {
+                self.members.sending(&mut message);
                 if message.kind() == RaftMessageKind::Snapshot {
                     // Besides the patience that is configured, one tick for each 64 KiB: a large one takes its time.
                     let bytes = message

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use firedrill_proto::chat::v1::{
-    ConfState, ConfigChange, ConfigChangeStep, EntryKind, LogEntry, RaftMessage, RaftMessageKind, Role, Snapshot,
+    ConfState, ConfigChange, EntryKind, LogEntry, RaftMessage, RaftMessageKind, Role, Snapshot,
 };
 use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{
-    NoTransfer, convert,
+    Change, NoTransfer, changes_members, convert,
     rig::{Rig, prepared},
 };
 
@@ -233,27 +233,37 @@ fn membership_changes_go_through_the_log_in_our_own_words() {
     let leader = group.leader();
     group.settle();
     let removed = 1 + leader % 3;
-    let steps = vec![
-        ConfigChangeStep { kind: 1, node: removed },
-        ConfigChangeStep { kind: 2, node: 9 },
-    ];
-    let change = LogEntry {
-        kind: EntryKind::ConfigChangeV2.into(),
-        data: ConfigChange {
-            steps,
-            ..Default::default()
-        }
-        .encode_to_vec()
-        .into(),
-        ..Default::default()
-    };
-    assert!(group.rig(leader).replica.propose_membership(&change).is_some());
+    for (version, change) in [(5, Change::AddLearner(9)), (6, Change::EnterJoint(9, removed))] {
+        assert!(group.rig(leader).replica.propose_change(change, version));
+        assert!(
+            !group.rig(leader).replica.propose_change(Change::LeaveJoint, version),
+            "one at a time"
+        );
+        group.tick(6);
+    }
+    let left: Vec<u64> = (1..=3).filter(|node| *node != removed).collect();
+    let rig = group.rig(leader);
+    assert_eq!(rig.replica.members().voters_outgoing, [1, 2, 3]);
+    // Node 9 isn't there, and both halves have their majority without it.
+    assert!(rig.replica.propose_change(Change::LeaveJoint, 7));
     group.tick(6);
     let rig = group.rig(leader);
-    let left: Vec<u64> = (1..=3).filter(|node| *node != removed).collect();
-    assert_eq!(rig.replica.voters(), left);
+    let with_new: Vec<u64> = left.iter().copied().chain([9]).collect();
+    assert_eq!(rig.replica.voters(), with_new);
     let (_, members) = rig.log.shard(0).initial_state();
-    assert_eq!((members.voters, members.learners), (left, vec![9]));
+    assert_eq!((&members, members.version), (rig.replica.members(), 7));
+    assert_eq!((&members.voters, members.voters_outgoing.len()), (&with_new, 0));
+    let last = rig
+        .applied
+        .iter()
+        .rfind(|entry| changes_members(entry))
+        .unwrap()
+        .clone();
+    assert_eq!(members.index, last.index);
+    assert!(
+        rig.replica.apply_membership(&last).unwrap().is_none(),
+        "an entry that the members follow from changes them no more"
+    );
     let logged: Vec<_> = rig
         .applied
         .iter()
@@ -356,7 +366,7 @@ prop_compose! {
 prop_compose! {
     fn members()(voters in prop::collection::vec(0..5_u64, 0..4), learners in prop::collection::vec(0..5_u64, 0..2),
         voters_outgoing in prop::collection::vec(0..5_u64, 0..2), auto_leave: bool) -> ConfState {
-        ConfState { voters, learners, voters_outgoing, learners_next: Vec::new(), auto_leave }
+        ConfState { voters, learners, voters_outgoing, learners_next: Vec::new(), auto_leave, index: 0, version: 0 }
     }
 }
 

@@ -14,14 +14,14 @@ use std::{
 
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, AuditRequest, AuditResponse,
-    ChangeGroupRequest, ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse,
-    FenceRequest, FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse,
-    MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
-    PresenceRequest, PresenceResponse, QueueStatus, RequestCodeRequest, RequestCodeResponse, RoutesRequest,
-    RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
-    SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest,
-    TransferLeaderResponse,
+    AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
+    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
+    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
+    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
+    PresenceResponse, QueueStatus, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest,
+    SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest,
+    StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -326,6 +326,14 @@ impl ClientApi for Forward {
     }
 
     async fn set_verification(&self, _: SetVerificationRequest, _: Call) -> Answer<SetVerificationResponse> {
+        nothing_for_operators()
+    }
+
+    async fn move_replica(&self, _: MoveReplicaRequest, _: Call) -> Answer<MoveReplicaResponse> {
+        nothing_for_operators()
+    }
+
+    async fn abort_operation(&self, _: AbortOperationRequest, _: Call) -> Answer<AbortOperationResponse> {
         nothing_for_operators()
     }
 

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use firedrill_proto::chat::v1::{
-    AuditRequest, AuditResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, SetVerificationRequest,
+    AbortOperationRequest, AbortOperationResponse, AuditRequest, AuditResponse, DigestRequest, DigestResponse,
+    FenceRequest, FenceResponse, MoveReplicaRequest, MoveReplicaResponse, SetVerificationRequest,
     SetVerificationResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
     admin_server::Admin,
 };
@@ -63,6 +64,26 @@ impl Admin for AdminPlane {
         let (delay_ms, failing) = (request.get_ref().delay_ms, request.get_ref().failing);
         let span = info_span!("chat.set_verification", otel.kind = "server", delay_ms, failing);
         let run = |api: Arc<dyn ClientApi>, request, call| async move { api.set_verification(request, call).await };
+        self.0.call(span, request, run).await
+    }
+
+    async fn move_replica(
+        &self,
+        request: Request<MoveReplicaRequest>,
+    ) -> Result<Response<MoveReplicaResponse>, Status> {
+        let MoveReplicaRequest { shard, from, to, .. } = *request.get_ref();
+        let span = info_span!("chat.move_replica", otel.kind = "server", shard, from, to);
+        let run = |api: Arc<dyn ClientApi>, request, call| async move { api.move_replica(request, call).await };
+        self.0.call(span, request, run).await
+    }
+
+    async fn abort_operation(
+        &self,
+        request: Request<AbortOperationRequest>,
+    ) -> Result<Response<AbortOperationResponse>, Status> {
+        let operation = request.get_ref().operation;
+        let span = info_span!("chat.abort_operation", otel.kind = "server", operation);
+        let run = |api: Arc<dyn ClientApi>, request, call| async move { api.abort_operation(request, call).await };
         self.0.call(span, request, run).await
     }
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, AuditRequest, AuditResponse,
-    ChangeGroupRequest, ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse,
-    FenceRequest, FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse,
-    MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
-    PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse,
-    SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse,
-    StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
+    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
+    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
+    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
+    PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest,
+    SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest,
+    StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::mpsc;
 
@@ -218,6 +219,10 @@ pub trait ClientApi: Send + Sync + 'static {
     async fn fence(&self, request: FenceRequest, call: Call) -> Answer<FenceResponse>;
     /// Changes how whoever carries codes behaves, for this node.
     async fn set_verification(&self, request: SetVerificationRequest, call: Call) -> Answer<SetVerificationResponse>;
+    /// Starts to move one replica of a shard, if this node leads the placement group.
+    async fn move_replica(&self, request: MoveReplicaRequest, call: Call) -> Answer<MoveReplicaResponse>;
+    /// Has an operation end with the source serving, if this node leads the placement group.
+    async fn abort_operation(&self, request: AbortOperationRequest, call: Call) -> Answer<AbortOperationResponse>;
     /// Digest of this node's applied state of a shard.
     async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse>;
 }

@@ -99,7 +99,7 @@ impl Node {
                     let message = format!("log-ins are limited to {limit} a second at this node");
                     let refusal = Refusal {
                         shard: Some(ask.shard),
-                        epoch: self.config.epoch,
+                        epoch: self.routes.epoch(),
                         ..Refusal::new(Reason::Overloaded, message).after(delay)
                     };
                     return self.turn_away(waiting, refusal);
@@ -265,6 +265,14 @@ impl Node {
                 let before = self.set_verification(&request);
                 self.answer(to, Ok(before));
             }
+            Request::MoveReplica(request, to) => self.move_replica(&request, to),
+            Request::AbortOperation(request, to) => match &mut self.council {
+                Some(council) => council.abort(request, to),
+                None => {
+                    let refusal = self.no_council();
+                    self.answer(to, Err(refusal));
+                }
+            },
             Request::Digest(request, to) => {
                 let answer = self.digest(&request);
                 self.answer(to, answer);
@@ -285,7 +293,7 @@ impl Node {
 
     fn refusal_of(&self, refused: &Refused) -> Refusal {
         Refusal {
-            epoch: self.config.epoch,
+            epoch: self.routes.epoch(),
             ..Refusal::new(reason_of(refused), refused.to_string())
         }
     }
@@ -298,11 +306,13 @@ impl Node {
     /// Whether a call may be taken on, as far as route, leadership, deadline and queues go.
     pub(super) fn admit(&self, ask: Ask, proposes: bool) -> Answer<()> {
         let now = self.clock.now();
-        let epoch = self.config.epoch;
+        let epoch = self.routes.epoch();
         if ask.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(Refusal::new(Reason::Expired, "its deadline passed in the node's queue"));
         }
-        if ask.epoch != 0 && ask.epoch != epoch {
+        if self.routes.is_stale(ask.shard, ask.epoch) {
+            // A caller that knows more than this node: it finds out what, at its next tick.
+            self.asks_for_map.set(ask.epoch > epoch);
             let message = format!("the route is of epoch {}, the map is of {epoch}", ask.epoch);
             return Err(Refusal {
                 shard: Some(ask.shard),

@@ -49,11 +49,13 @@ pub enum Plant {
     CrossLeak,
     /// A sender's own devices are not shown every 10th of its messages.
     ForgetOwnDevices,
+    /// A node goes on answering reads of a shard that it holds no more.
+    ServeAfterRemoval,
 }
 
 impl Plant {
     /// Every plant.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AckBeforeDurable,
         Self::ForgetAfterPowerLoss,
         Self::Redeliver,
@@ -73,6 +75,7 @@ impl Plant {
         Self::DoubleAccount,
         Self::CrossLeak,
         Self::ForgetOwnDevices,
+        Self::ServeAfterRemoval,
     ];
 
     /// Its name, as configuration and status write it.
@@ -98,6 +101,7 @@ impl Plant {
             Self::DoubleAccount => "double-account",
             Self::CrossLeak => "cross-leak",
             Self::ForgetOwnDevices => "forget-own-devices",
+            Self::ServeAfterRemoval => "serve-after-removal",
         }
     }
 
@@ -287,10 +291,13 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Number of shards of the whole cluster.
     pub shards: u32,
-    /// Replicas of each shard in a cluster of more than five nodes; in a smaller one every node has every shard.
+    /// Replicas of each shard, in a cluster of more than `everywhere_up_to` nodes.
     #[serde(default = "default_replication_factor")]
     pub replication_factor: u32,
-    /// Epoch of the shard map.
+    /// A cluster of up to so many nodes begins with every shard on every node.
+    #[serde(default = "default_everywhere_up_to")]
+    pub everywhere_up_to: usize,
+    /// Epoch with which the shard map begins.
     #[serde(default = "default_epoch")]
     pub epoch: u64,
     /// Seed of this node's randomness; nodes of one cluster may share it.
@@ -321,6 +328,10 @@ pub struct NodeConfig {
 
 const fn default_replication_factor() -> u32 {
     3
+}
+
+const fn default_everywhere_up_to() -> usize {
+    5
 }
 
 const fn default_epoch() -> u64 {

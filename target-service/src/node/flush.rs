@@ -5,12 +5,21 @@ use std::time::Duration;
 
 use firedrill_proto::chat::v1::{LogEntry, PeerMessage};
 
-use super::run::{Node, NodeError};
+use super::{
+    recover,
+    routes::PLACEMENT,
+    run::{Node, NodeError},
+};
 use crate::{
     chat::Committed,
-    consensus::{Effects, LateEffects},
+    consensus::{Effects, LateEffects, changes_members},
+    placement,
     storage::log::WriteBatch,
 };
+
+/// Applied entries of the placement group between two durable states, and those kept below one.
+const CHECKPOINT_EVERY: u64 = 64;
+const KEEP_BEHIND: u64 = 16;
 
 impl Node {
     /// Carries out one round. Returns whether another one is needed.
@@ -30,18 +39,23 @@ impl Node {
                 .map_err(|source| NodeError::Replica { shard: id, source })?;
             rounds.push((id, effects));
         }
+        if let Some(council) = self.council.as_mut().filter(|council| council.replica.has_ready()) {
+            let effects = council.replica.ready().map_err(|source| NodeError::Replica {
+                shard: PLACEMENT,
+                source,
+            })?;
+            rounds.push((PLACEMENT, effects));
+        }
         self.persist(&mut rounds)?;
         let mut settled = Vec::with_capacity(rounds.len());
         let mut unsynced = WriteBatch::default();
         for (id, effects) in rounds {
-            let Some(shard) = self.shards.get_mut(&id) else {
+            self.net.send_raft(id, effects.promises);
+            let Some(replica) = self.replica_mut(id) else {
                 continue;
             };
-            self.net.send_raft(id, effects.promises);
-            let late = shard
-                .replica
-                .persisted()
-                .map_err(|source| NodeError::Replica { shard: id, source })?;
+            let late = replica.persisted();
+            let late = late.map_err(|source| NodeError::Replica { shard: id, source })?;
             let LateEffects {
                 messages,
                 hard_state,
@@ -51,8 +65,8 @@ impl Node {
             if let Some(state) = hard_state {
                 unsynced.hard_state(id, state);
             }
-            for read in effects.reads {
-                shard.confirmed(read);
+            if let Some(shard) = self.shards.get_mut(&id) {
+                effects.reads.into_iter().for_each(|read| shard.confirmed(read));
             }
             let mut entries = effects.committed;
             entries.extend(committed);
@@ -63,11 +77,15 @@ impl Node {
         self.log.append(unsynced)?;
         let now = self.clock.now();
         for (id, entries) in settled {
-            self.settle(id, entries, now)?;
+            match id {
+                PLACEMENT => self.settle_placement(&entries, now)?,
+                id => self.settle(id, entries, now)?,
+            }
         }
         self.net.flush(&*self.transport);
         let more = |shard: &super::shard::Shard| shard.replica.has_ready() || shard.wants_read();
-        Ok(self.net.has_local() || self.shards.values().any(more))
+        let council = self.council.as_ref().is_some_and(|council| council.replica.has_ready());
+        Ok(self.net.has_local() || council || self.shards.values().any(more))
     }
 
     /// Writes what is to be persisted; a leader's messages go out meanwhile.
@@ -82,6 +100,18 @@ impl Node {
             }
             if let Some(snapshot) = effects.snapshot.take() {
                 let (index, term) = (snapshot.index, snapshot.term);
+                // Before the state: the entries that made these members will not come any more.
+                let mut members = WriteBatch::default();
+                members.conf_state(*id, snapshot.conf_state.clone().unwrap_or_default());
+                self.log.append(members)?;
+                self.sync()?;
+                if let Some(council) = self.council.as_mut().filter(|_| *id == PLACEMENT) {
+                    let shards = council.machine.map().shards.len();
+                    let restored = placement::Machine::restored(&snapshot.data, shards);
+                    council.machine = restored.map_err(|source| NodeError::Placement { source })?;
+                    recover::keep_council(&*self.disk, &council.machine)?;
+                    council.checkpointed = index;
+                }
                 if let Some(shard) = self.shards.get_mut(id) {
                     tracing::info!(shard = *id, index, bytes = snapshot.data.len(), "takes over a snapshot");
                     let installed = shard.machine.install(index, term, &snapshot.data);
@@ -130,18 +160,18 @@ impl Node {
                 if let Some(observer) = &self.observer {
                     observer.applied(self.config.node, id, entry.index, entry.term, &entry.data);
                 }
-                committed.push(match changed {
-                    Some(changed) => {
-                        members = Some(changed);
-                        Committed::empty(entry.index, entry.term)
-                    }
-                    None => Committed::decode(entry.index, entry.term, &entry.data).map_err(chat)?,
+                members = changed.or(members);
+                committed.push(match changes_members(&entry) {
+                    true => Committed::empty(entry.index, entry.term),
+                    false => Committed::decode(entry.index, entry.term, &entry.data).map_err(chat)?,
                 });
             }
             if let Some(members) = members {
+                // Before the state can be: what is applied is not applied again.
                 let mut batch = WriteBatch::default();
                 batch.conf_state(id, members);
                 self.log.append(batch)?;
+                self.log.sync()?;
             }
             let mut applied = shard.machine.apply(&committed).map_err(chat)?;
             outboxes = std::mem::take(&mut applied.outboxes);
@@ -173,6 +203,41 @@ impl Node {
             .is_some_and(|shard| index >= shard.checkpointed + self.config.retention.checkpoint_every);
         if due {
             self.checkpoint(id, self.config.retention.keep_behind)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Node::settle`], for the placement group: a new map is taken over here, and told to everybody.
+    fn settle_placement(&mut self, entries: &[LogEntry], now: Duration) -> Result<(), NodeError> {
+        let Some(council) = &mut self.council else {
+            return Ok(());
+        };
+        if let Some(observer) = &self.observer {
+            for entry in entries {
+                observer.applied(self.config.node, PLACEMENT, entry.index, entry.term, &entry.data);
+            }
+        }
+        council.apply(entries).map_err(|source| NodeError::Replica {
+            shard: PLACEMENT,
+            source,
+        })?;
+        let (index, term) = council.machine.applied();
+        council.replica.applied(index);
+        if council.replica.wants_snapshot() {
+            council.replica.offer_snapshot(index, term, council.machine.snapshot());
+        }
+        let changed = council.observe();
+        if let (true, Some(term), Some(observer)) = (changed, council.led, &self.observer) {
+            observer.leads(self.config.node, PLACEMENT, term);
+        }
+        let map = council.machine.map().clone();
+        let news = map.version > self.map.version;
+        if index >= council.checkpointed + CHECKPOINT_EVERY {
+            self.checkpoint(PLACEMENT, KEEP_BEHIND)?;
+        }
+        self.adopt(map, now)?;
+        if news || changed {
+            self.push_map(true);
         }
         Ok(())
     }

@@ -10,10 +10,11 @@ use std::{
 
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, AuditRequest, AuditResponse,
-    ChangeGroupRequest, ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse,
-    FenceRequest, FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse,
-    MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
+    AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
+    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
+    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
+    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
     PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse,
     SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse,
     StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
@@ -223,6 +224,14 @@ impl ClientApi for NodeHandle {
 
     async fn set_verification(&self, request: SetVerificationRequest, call: Call) -> Answer<SetVerificationResponse> {
         self.ask(call, |reply| Request::SetVerification(request, reply)).await
+    }
+
+    async fn move_replica(&self, request: MoveReplicaRequest, call: Call) -> Answer<MoveReplicaResponse> {
+        self.ask(call, |reply| Request::MoveReplica(request, reply)).await
+    }
+
+    async fn abort_operation(&self, request: AbortOperationRequest, call: Call) -> Answer<AbortOperationResponse> {
+        self.ask(call, |reply| Request::AbortOperation(request, reply)).await
     }
 
     async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse> {

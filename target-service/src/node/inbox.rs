@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, AcquitRequest, AcquitResponse, AuditRequest, AuditResponse,
-    ChangeGroupRequest, ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse,
-    FenceRequest, FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse,
-    MembersRequest, MembersResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
+    AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
+    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
+    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
+    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
     PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesResponse, SendRequest,
     SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusResponse,
     SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
@@ -44,6 +45,8 @@ pub(crate) enum Request {
     Fence(FenceRequest, Reply<FenceResponse>),
     SetVerification(SetVerificationRequest, Reply<SetVerificationResponse>),
     Digest(DigestRequest, Reply<DigestResponse>),
+    MoveReplica(MoveReplicaRequest, Reply<MoveReplicaResponse>),
+    AbortOperation(AbortOperationRequest, Reply<AbortOperationResponse>),
 }
 
 /// A call in the queue.

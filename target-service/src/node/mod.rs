@@ -6,16 +6,21 @@
 //! every replica say what follows, makes all of that durable with one sync, sends, applies and answers (`flush.rs`).
 //! A shard (`shard.rs`) is a replica, a state machine, and those who wait: for outcomes (`waiting.rs`), for confirmed
 //! reads, and for deliveries (`streams.rs`). Its leader carries its outboxes to other shards (`outbox.rs`).
+//! Which shards a node holds is what the placement group says (`council.rs`, on the nodes that hold it); each node keeps the
+//! newest map, starts and forgets replicas by it, and changes the members of those that it leads (`moves.rs`).
 
 mod api;
 mod calls;
+mod catch_up;
 mod config;
+mod council;
 mod failover;
 mod flush;
 mod handle;
 mod identity;
 mod inbox;
 mod meters;
+mod moves;
 mod net;
 mod operators;
 mod outbox;
@@ -38,5 +43,5 @@ pub use config::{Bounds, CATCH_UP_BYTES_MAX, ConfigError, NodeConfig, Plant, Ret
 pub use handle::{NodeHandle, channel};
 pub use identity::{Identity, IdentityError};
 pub use inbox::Inbox;
-pub use routes::Routes;
+pub use routes::{PLACEMENT, Routes};
 pub use run::{NodeError, Observer, Parts, run};

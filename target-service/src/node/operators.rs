@@ -112,6 +112,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             plant: self.config.plant.map_or("", super::config::Plant::as_str).to_owned(),
             map_epoch: self.routes.epoch(),
+            placement: Some(self.placement_status()),
             shards: self.shards.values().map(Shard::status).collect(),
             uptime_ms: u64::try_from(self.clock.now().as_millis()).unwrap_or(u64::MAX),
             queues: Some(QueueStatus {

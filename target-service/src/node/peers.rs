@@ -7,12 +7,14 @@ use firedrill_proto::chat::v1::{
 use prost::Message as _;
 
 use super::{
+    council::Council,
     failover::View,
     inbox::FromPeer,
+    routes::PLACEMENT,
     run::{Node, NodeError},
     shard::Shard,
 };
-use crate::{chat::validate::OUTBOX_BYTES_MAX, consensus::Malformed};
+use crate::{chat::validate::OUTBOX_BYTES_MAX, consensus::Malformed, placement};
 
 /// Whether a snapshot, if the message carries one, is one that this shard's state can become: raft takes it unread, and
 /// by the time that it is to be installed there is no way back.
@@ -30,6 +32,25 @@ fn readable(shard: &Shard, message: &RaftMessage) -> Result<(), Malformed> {
     checked.map_err(|error| Malformed {
         what: "snapshot",
         value: error.to_string(),
+    })
+}
+
+/// As [`readable`], for the placement group.
+fn restorable(council: &Council, message: &RaftMessage) -> Result<(), Malformed> {
+    let Some(snapshot) = &message.snapshot else {
+        return Ok(());
+    };
+    let shards = council.machine.map().shards.len();
+    let restored = placement::Machine::restored(&snapshot.data, shards).map_err(|error| error.to_string());
+    let announced = (snapshot.index, snapshot.term);
+    match restored.map(|machine| machine.applied()) {
+        Ok(applied) if applied == announced => Ok(()),
+        Ok(applied) => Err(format!("its state is of {applied:?}, {announced:?} was announced")),
+        Err(error) => Err(error),
+    }
+    .map_err(|value| Malformed {
+        what: "placement snapshot",
+        value,
     })
 }
 
@@ -54,11 +75,11 @@ impl Node {
                 tracing::info!(peer, "peer gone");
                 self.peers_stopping.remove(&peer);
                 let now = self.clock.now();
-                for shard in self.shards.values_mut() {
-                    let (voters, view) = (shard.replica.voters(), View::of(&shard.replica));
-                    let who = (self.config.node, peer, 0);
-                    shard.failover.arm(who, &voters, view, &self.config.timing, now);
-                    shard.replica.unreachable(peer);
+                let (timing, who) = (self.config.timing.clone(), (self.config.node, peer, 0));
+                for (_, replica, failover) in self.replicas_mut() {
+                    let (voters, view) = (replica.voters(), View::of(replica));
+                    failover.arm(who, &voters, view, &timing, now);
+                    replica.unreachable(peer);
                 }
             }
         }
@@ -73,6 +94,8 @@ impl Node {
             Some(Message::OutboxAck(ack)) => return self.outbox_ack(from, message.shard, ack),
             Some(Message::Goodbye(goodbye)) if goodbye.stopping => self.peer_stops(from),
             Some(Message::Goodbye(goodbye)) => self.goodbye(from, message.shard, goodbye),
+            Some(Message::Map(map)) => return self.map_message(from, map),
+            Some(Message::Report(report)) => self.placement_report(from, report),
             None => self.malformed(
                 from,
                 &Malformed {
@@ -87,6 +110,13 @@ impl Node {
     fn raft_message(&mut self, from: u64, shard: u32, message: RaftMessage) {
         if self.is_stopping() && message.kind() == RaftMessageKind::TimeoutNow {
             // Whoever hands over has not heard yet that this node stops.
+            return;
+        }
+        if let Some(council) = self.council.as_mut().filter(|_| shard == PLACEMENT) {
+            let stepped = restorable(council, &message).and_then(|()| council.replica.step(from, message));
+            if let Err(malformed) = stepped {
+                self.malformed(from, &malformed);
+            }
             return;
         }
         let stepped = match self.shards.get_mut(&shard) {
@@ -149,17 +179,15 @@ impl Node {
 
     fn goodbye(&mut self, from: u64, shard: u32, goodbye: Goodbye) {
         let now = self.clock.now();
-        if let Some(held) = self.shards.get_mut(&shard)
-            && held.replica.term() == goodbye.term
-        {
-            let (voters, view) = (held.replica.voters(), View::of(&held.replica));
-            let who = (self.config.node, from, goodbye.successor);
-            held.failover.arm(who, &voters, view, &self.config.timing, now);
+        let (timing, who) = (self.config.timing.clone(), (self.config.node, from, goodbye.successor));
+        let held = self.replicas_mut().find(|(id, ..)| *id == shard);
+        if let Some((_, replica, failover)) = held.filter(|(_, replica, _)| replica.term() == goodbye.term) {
+            failover.arm(who, &replica.voters(), View::of(replica), &timing, now);
         }
     }
 
     /// Counts what a peer can't have meant, and tells of it without flooding the log.
-    fn malformed(&mut self, from: u64, malformed: &Malformed) {
+    pub(super) fn malformed(&mut self, from: u64, malformed: &Malformed) {
         self.malformed += 1;
         if self.malformed.is_power_of_two() {
             tracing::warn!(

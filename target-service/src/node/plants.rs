@@ -48,18 +48,19 @@ impl Node {
         Waiting::Nobody
     }
 
-    /// `stale`: answers from what this replica has applied, and asks nobody whether that is all.
+    /// `stale`: answers from what this replica has applied, and asks nobody whether that is all. `serve-after-removal`: the
+    /// same, where the map says that the replica is gone.
     pub(super) fn answer_stale(
         &mut self,
         request: HistoryRequest,
         to: To<HistoryResponse>,
     ) -> Option<(HistoryRequest, To<HistoryResponse>)> {
         let owner = self.routes.owner(request.conversation);
-        let Some(shard) = self
-            .shards
-            .get(&owner)
-            .filter(|_| self.config.plant == Some(Plant::Stale))
-        else {
+        let Some(shard) = self.shards.get(&owner).filter(|_| match self.config.plant {
+            Some(Plant::Stale) => true,
+            Some(Plant::ServeAfterRemoval) => !crate::placement::holds(&self.map, owner, self.config.node),
+            _ => false,
+        }) else {
             return Some((request, to));
         };
         let limit = match request.limit {

@@ -2,18 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use firedrill_proto::chat::v1::ConfState;
+use firedrill_proto::chat::v1::{ConfState, PlacementMap};
 
 use super::{
     config::{NodeConfig, Timing},
-    routes::Routes,
+    council::Council,
+    routes::{PLACEMENT, Routes, placement_nodes},
     run::NodeError,
     shard::Shard,
 };
 use crate::{
     chat::{Machine, Settings},
     consensus::{Replica, Start, Tuning},
-    env::{Disk, Streams},
+    env::{Disk, Streams, read_all, replace},
+    placement,
     storage::{
         StateDb, StorageError,
         log::{Log, LogOptions, WriteBatch},
@@ -23,6 +25,9 @@ use crate::{
 /// Where the log lives, and the databases.
 const LOG_DIR: &str = "log";
 const STATE_DIR: &str = "state";
+/// The newest map of shards that this node knows, and the placement group's state.
+const MAP_FILE: &str = "state/placement-map";
+const COUNCIL_FILE: &str = "state/placement";
 /// All of them.
 pub(super) const DIRS: [&str; 2] = [LOG_DIR, STATE_DIR];
 
@@ -32,77 +37,193 @@ pub(super) fn open_log(config: &NodeConfig, disk: Arc<dyn Disk>) -> Result<Log, 
     Ok(Log::open(disk, LOG_DIR, LogOptions { segment_bytes })?)
 }
 
-/// Makes the log say who the members of each shard are, as soon as there is a log: a file that is changed later must not
-/// change who votes, since two files would make two majorities.
-pub(super) fn settle_members(config: &NodeConfig, routes: &Routes, log: &mut Log) -> Result<(), NodeError> {
-    let mut batch = WriteBatch::default();
-    for shard in routes.held_by(config.node) {
-        let (_, logged) = log.shard(shard).initial_state();
-        let configured = configured(shard, routes);
-        if logged.voters.is_empty() {
-            batch.conf_state(shard, configured);
-        } else if logged != configured {
-            return Err(NodeError::Members {
-                shard,
-                logged: logged.voters,
-                configured: configured.voters,
-            });
+/// The newest map of shards that this node knows, which is the configuration's at first. A configuration that is changed
+/// later must not change who votes, since two files would make two majorities: it is compared with the founders.
+pub(super) fn open_map(config: &NodeConfig, disk: &dyn Disk, log: &mut Log) -> Result<PlacementMap, NodeError> {
+    let founding = founding_map(config);
+    let placement = placement_nodes(config);
+    let agree = |shard, logged: &[u64], configured: &[u64]| match logged == configured {
+        true => Ok(()),
+        false => Err(NodeError::Members {
+            shard,
+            logged: logged.to_vec(),
+            configured: configured.to_vec(),
+        }),
+    };
+    let (_, council) = log.shard(PLACEMENT).initial_state();
+    let kept = kept(disk, MAP_FILE, founding.shards.len())?.map(|kept| kept.map().clone());
+    if let Some(map) = &kept {
+        for (shard, (kept, founded)) in (0..).zip(map.shards.iter().zip(&founding.shards)) {
+            agree(shard, &kept.founders, &founded.founders)?;
+        }
+    } else {
+        for (shard, founded) in (0..).zip(&founding.shards) {
+            let (_, logged) = log.shard(shard).initial_state();
+            if !logged.voters.is_empty() {
+                agree(shard, &logged.voters, &founded.founders)?;
+            }
         }
     }
-    if !batch.is_empty() {
-        log.append(batch)?;
-        log.sync()?;
+    if !council.voters.is_empty() {
+        agree(PLACEMENT, &council.voters, &placement)?;
     }
-    Ok(())
+    Ok(kept.unwrap_or(founding))
 }
 
-/// The members of a shard by the configuration, in the order in which they are logged.
-fn configured(shard: u32, routes: &Routes) -> ConfState {
-    ConfState {
-        voters: routes.members(shard).to_vec(),
-        ..Default::default()
+/// Keeps a map: after a crash there is this one or the one before.
+pub(super) fn keep_map(disk: &dyn Disk, map: &PlacementMap) -> Result<(), StorageError> {
+    disk.create_dir(STATE_DIR)?;
+    Ok(replace(
+        disk,
+        MAP_FILE,
+        &placement::Machine::new(map.clone()).snapshot(),
+    )?)
+}
+
+fn founding_map(config: &NodeConfig) -> PlacementMap {
+    let routes = Routes::new(config);
+    let members = (0..routes.shards()).map(|shard| routes.members(shard).to_vec());
+    placement::founded(config.epoch, members)
+}
+
+/// The placement state in a file, if there is one.
+fn kept(disk: &dyn Disk, file: &str, shards: usize) -> Result<Option<placement::Machine>, StorageError> {
+    if !disk.exists(file)? {
+        return Ok(None);
     }
+    let bytes = read_all(&*disk.open(file)?)?;
+    let restored = placement::Machine::restored(&bytes, shards);
+    restored.map(Some).map_err(|error| StorageError::Corrupt {
+        file: file.to_owned(),
+        offset: 0,
+        what: error.to_string(),
+    })
+}
+
+/// Makes the log say who the members of a group are, as soon as there is a log. A replica that joins later begins with
+/// those whose log it is given from its start, but without itself: until the log adds it, it votes for nothing.
+fn settle_members(shard: u32, founders: &[u64], joins: Option<u64>, log: &mut Log) -> Result<ConfState, NodeError> {
+    let (_, logged) = log.shard(shard).initial_state();
+    if !logged.voters.is_empty() {
+        return Ok(logged);
+    }
+    let mut voters = founders.to_vec();
+    voters.retain(|node| Some(*node) != joins || founders.len() == 1);
+    let members = ConfState {
+        voters,
+        ..ConfState::default()
+    };
+    let mut batch = WriteBatch::default();
+    batch.conf_state(shard, members.clone());
+    log.append(batch)?;
+    log.sync()?;
+    Ok(members)
+}
+
+/// Opens the placement group, if this node holds it.
+pub(super) fn open_council(
+    config: &NodeConfig,
+    disk: Arc<dyn Disk>,
+    log: &mut Log,
+) -> Result<Option<Council>, NodeError> {
+    let nodes = placement_nodes(config);
+    if !nodes.contains(&config.node) {
+        return Ok(None);
+    }
+    let founding = founding_map(config);
+    let kept = kept(&*disk, COUNCIL_FILE, founding.shards.len())?;
+    let machine = kept.unwrap_or_else(|| placement::Machine::new(founding));
+    reconcile(PLACEMENT, machine.applied(), COUNCIL_FILE, log)?;
+    let members = settle_members(PLACEMENT, &nodes, None, log)?;
+    let start = Start {
+        node: config.node,
+        log: log.shard(PLACEMENT),
+        members,
+        applied: machine.applied().0,
+        rng: Streams::new(config.seed).stream(&format!("election/{}/placement", config.node)),
+    };
+    let failed = |source| NodeError::Replica {
+        shard: PLACEMENT,
+        source,
+    };
+    let replica = Replica::new(start, &tuning(config)).map_err(failed)?;
+    Ok(Some(Council::new(config.node, replica, machine)))
+}
+
+/// Makes the placement group's state durable.
+pub(super) fn keep_council(disk: &dyn Disk, machine: &placement::Machine) -> Result<(), StorageError> {
+    disk.create_dir(STATE_DIR)?;
+    Ok(replace(disk, COUNCIL_FILE, &machine.snapshot())?)
+}
+
+/// Forgets a shard that this node doesn't hold: its state, and of its log all but term and vote. The log goes first, since
+/// a state without a log is known for what it is, but not the reverse.
+pub(super) fn forget_shard(id: u32, disk: &dyn Disk, log: &mut Log) -> Result<bool, StorageError> {
+    let shard = log.shard(id);
+    let logged = shard.last_index() > 0 || !shard.initial_state().1.voters.is_empty();
+    if logged {
+        log.forget(id)?;
+        log.sync()?;
+    }
+    let file = state_file(id);
+    let stored = disk.exists(&file)?;
+    if stored {
+        disk.remove(&file)?;
+        disk.sync_dir(STATE_DIR)?;
+    }
+    Ok(logged || stored)
+}
+
+fn state_file(id: u32) -> String {
+    format!("{STATE_DIR}/shard-{id:04}.redb")
 }
 
 /// Opens one shard. The state machine is as of its last durable checkpoint; the log goes on from there.
 pub(super) fn open_shard(
     id: u32,
     config: &NodeConfig,
-    routes: &Routes,
+    map: &PlacementMap,
     disk: Arc<dyn Disk>,
     log: &mut Log,
 ) -> Result<Shard, NodeError> {
-    let database = StateDb::open(disk, &format!("{STATE_DIR}/shard-{id:04}.redb"))?.into_database();
+    let founders = map.shards.get(id as usize).map_or(&[][..], |placed| &placed.founders);
+    let joins = (map.version > 0).then_some(config.node);
+    let unknown = log.shard(id).initial_state().1.voters.is_empty();
+    if joins.is_some() && unknown {
+        // What an earlier replica left when it was forgotten half.
+        forget_shard(id, &*disk, log)?;
+    }
+    let members = settle_members(id, founders, joins, log)?;
+    let database = StateDb::open(disk, &state_file(id))?.into_database();
     let chat = |source| NodeError::Chat { shard: id, source };
     let settings = Settings {
         group_max: config.bounds.group_members,
         ..config.state
     };
-    let machine = Machine::open_with(database, id, routes.shards(), settings).map_err(chat)?;
+    let machine = Machine::open_with(database, id, config.shards, settings).map_err(chat)?;
     #[cfg(feature = "plants")]
     let machine = super::plants::planted(machine, config.plant);
-    reconcile(id, &machine, log)?;
+    reconcile(id, machine.applied(), &state_file(id), log)?;
     let streams = Streams::new(config.seed);
     let start = Start {
         node: config.node,
         log: log.shard(id),
-        members: configured(id, routes),
+        members,
         applied: machine.applied().0,
         rng: streams.stream(&format!("election/{}/{id}", config.node)),
     };
     let replica = Replica::new(start, &tuning(config)).map_err(|source| NodeError::Replica { shard: id, source })?;
     let rng = streams.stream(&format!("streams/{}/{id}", config.node));
-    Ok(Shard::new(id, replica, machine, config, rng))
+    Ok(Shard::new(id, replica, machine, config, map.epoch, rng))
 }
 
 /// Makes the log continue the state. A snapshot is durable in the state before the log hears of it, so that a crash
 /// between the two leaves a log that ends before the state, or belongs to another history there: it starts anew then.
-fn reconcile(id: u32, machine: &Machine, log: &mut Log) -> Result<(), NodeError> {
-    let (index, term) = machine.applied();
+fn reconcile(id: u32, (index, term): (u64, u64), file: &str, log: &mut Log) -> Result<(), NodeError> {
     let shard = log.shard(id);
     if index < shard.base().0 {
         return Err(NodeError::Storage(StorageError::Corrupt {
-            file: format!("{STATE_DIR}/shard-{id:04}.redb"),
+            file: file.to_owned(),
             offset: 0,
             what: format!(
                 "its state ends at entry {index}, the log begins behind {}",

@@ -1,28 +1,41 @@
-//! Which shard owns what, and which nodes hold it: a static map with an epoch.
+//! Which shard owns what, and which nodes hold it: a map with an epoch. It begins with what the configuration says, and
+//! follows the placement group's map from there.
+
+use firedrill_proto::chat::v1::PlacementMap;
 
 use super::config::NodeConfig;
 use crate::chat::ids;
 
-/// A cluster of up to so many nodes holds every shard on every node.
-const EVERYWHERE_UP_TO: usize = 5;
+/// The placement group's number among the shards of a node, on the wire and in the log.
+pub const PLACEMENT: u32 = u32::MAX;
 
-/// The shard map. It follows from the configuration alone, so that all nodes agree on it.
+/// Most nodes that hold the placement group.
+const PLACEMENT_NODES_MAX: usize = 5;
+
+/// The nodes that hold the placement group: the first ones of the configuration, for good.
+pub(super) fn placement_nodes(config: &NodeConfig) -> Vec<u64> {
+    config.peers.keys().copied().take(PLACEMENT_NODES_MAX).collect()
+}
+
+/// The shard map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routes {
     epoch: u64,
     members: Vec<Vec<u64>>,
+    /// For each shard, the epoch before which routes lead to a node that holds it no more.
+    since: Vec<u64>,
 }
 
 impl Routes {
-    /// The map of the cluster that `config` describes.
+    /// The map of the cluster that `config` describes: all nodes draw the same.
     #[must_use]
     pub fn new(config: &NodeConfig) -> Self {
         let nodes: Vec<u64> = config.peers.keys().copied().collect();
         let replicas = match nodes.len() {
-            0..=EVERYWHERE_UP_TO => nodes.len(),
+            few if few <= config.everywhere_up_to => few,
             _ => (config.replication_factor as usize).min(nodes.len()),
         };
-        let members = (0..config.shards as usize)
+        let members: Vec<Vec<u64>> = (0..config.shards as usize)
             .map(|shard| {
                 let mut members: Vec<u64> = (0..replicas).map(|i| nodes[(shard + i) % nodes.len()]).collect();
                 members.sort_unstable();
@@ -31,8 +44,27 @@ impl Routes {
             .collect();
         Self {
             epoch: config.epoch,
+            since: vec![config.epoch; members.len()],
             members,
         }
+    }
+
+    /// What a map of the placement group says.
+    #[must_use]
+    pub fn of(map: &PlacementMap) -> Self {
+        Self {
+            epoch: map.epoch,
+            members: map.shards.iter().map(|placed| placed.members.clone()).collect(),
+            since: map.shards.iter().map(|placed| placed.since_epoch).collect(),
+        }
+    }
+
+    /// Whether a route to `shard` of the epoch `epoch` is none of this map: it is older than the last node that left the
+    /// shard, or newer than the map. 0 is no route at all.
+    #[must_use]
+    pub fn is_stale(&self, shard: u32, epoch: u64) -> bool {
+        let since = self.since.get(shard as usize).copied().unwrap_or(self.epoch);
+        epoch != 0 && !(since..=self.epoch).contains(&epoch)
     }
 
     /// The map's epoch.
@@ -88,6 +120,21 @@ mod tests {
             (1..=7).all(|node| routes.held_by(node).count() == 6),
             "each holds its share"
         );
+    }
+
+    #[test]
+    fn a_route_is_stale_once_a_node_has_left_its_shard_and_no_other() {
+        let mut map = crate::placement::founded(3, vec![vec![1, 2, 3]; 2]);
+        map.epoch = 5;
+        map.shards[1].since_epoch = 5;
+        let routes = Routes::of(&map);
+        let stale = |shard| {
+            (0..7)
+                .filter(|epoch| routes.is_stale(shard, *epoch))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(stale(0), [1, 2, 6]);
+        assert_eq!(stale(1), [1, 2, 3, 4, 6]);
     }
 
     #[test]

@@ -6,25 +6,28 @@ use std::{
     time::Duration,
 };
 
-use firedrill_proto::chat::v1::{Command, Goodbye, command, peer_message::Message};
+use firedrill_proto::chat::v1::{Command, Goodbye, PlacementMap, command, peer_message::Message};
 
 use super::{
     config::{ConfigError, NodeConfig},
-    failover::View,
+    council::Council,
+    failover::{Failover, View},
     identity::{Identity, IdentityError},
     inbox::Inbox,
     meters::{Histogram, TokenBucket},
+    moves::REPORT_TICKS,
     net::Net,
     outbox::Directory,
     recover,
-    routes::Routes,
+    routes::{PLACEMENT, Routes},
     shard::{ReadWait, Shard},
     verification::Courier,
 };
 use crate::{
     chat::ChatError,
-    consensus::ReplicaError,
+    consensus::{Replica, ReplicaError},
     env::{Clock, Disk, Streams, Transport},
+    placement,
     storage::{StorageError, log::Log},
 };
 
@@ -78,6 +81,12 @@ pub enum NodeError {
         /// How.
         source: ChatError,
     },
+    /// The placement group's state can't be taken over.
+    #[error("placement: {source}")]
+    Placement {
+        /// Why.
+        source: placement::SnapshotError,
+    },
     /// Consensus can't go on.
     #[error("shard {shard}: {source}")]
     Replica {
@@ -118,8 +127,19 @@ pub(super) struct Node {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) observer: Option<Arc<dyn Observer>>,
     pub(super) log: Log,
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) routes: Routes,
+    /// What the routes follow from.
+    pub(super) map: PlacementMap,
     pub(super) shards: BTreeMap<u32, Shard>,
+    /// The placement group, if this node holds it.
+    pub(super) council: Option<Council>,
+    /// Who pushed a map last: it leads the placement group, or knows who does.
+    pub(super) placement_hint: u64,
+    /// Which member is asked when nobody has.
+    pub(super) placement_turn: usize,
+    /// Somebody knew a newer map.
+    pub(super) asks_for_map: std::cell::Cell<bool>,
     pub(super) net: Net,
     pub(super) ticket: u64,
     pub(super) logins: TokenBucket,
@@ -210,28 +230,41 @@ impl Node {
     fn open(config: NodeConfig, parts: Parts) -> Result<Self, NodeError> {
         config.check()?;
         Identity::open(&config, &*parts.disk, &parts.clock)?;
-        let routes = Routes::new(&config);
         let mut log = recover::open_log(&config, parts.disk.clone())?;
-        recover::settle_members(&config, &routes, &mut log)?;
+        let map = recover::open_map(&config, &*parts.disk, &mut log)?;
         let mut shards = BTreeMap::new();
-        for id in routes.held_by(config.node) {
-            shards.insert(
-                id,
-                recover::open_shard(id, &config, &routes, parts.disk.clone(), &mut log)?,
-            );
+        for id in 0..config.shards {
+            if placement::holds(&map, id, config.node) {
+                shards.insert(
+                    id,
+                    recover::open_shard(id, &config, &map, parts.disk.clone(), &mut log)?,
+                );
+            } else {
+                recover::forget_shard(id, &*parts.disk, &mut log)?;
+            }
+        }
+        let council = recover::open_council(&config, parts.disk.clone(), &mut log)?;
+        if map.version == 0 {
+            recover::keep_map(&*parts.disk, &map)?;
         }
         let now = parts.clock.now();
         for shard in shards.values_mut() {
             shard.leaderless_since = Some(now);
         }
         tracing::info!(node = config.node, zone = config.zone, shards = shards.len(), "node up");
-        Ok(Self {
+        let mut node = Self {
             clock: parts.clock,
+            disk: parts.disk,
             transport: parts.transport,
             observer: parts.observer,
             log,
-            routes,
+            routes: Routes::of(&map),
+            map,
             shards,
+            council,
+            placement_hint: 0,
+            placement_turn: 0,
+            asks_for_map: Default::default(),
             net: Net::new(config.node),
             ticket: 0,
             logins: TokenBucket::new(config.bounds.logins_per_second, config.bounds.login_burst),
@@ -250,7 +283,29 @@ impl Node {
             #[cfg(feature = "plants")]
             promises_early: parts.promises_early,
             config,
-        })
+        };
+        // The placement group's state may have been made durable after the map that was kept.
+        if let Some(newest) = node.council.as_ref().map(|council| council.machine.map().clone()) {
+            node.adopt(newest, now)?;
+        }
+        node.report();
+        Ok(node)
+    }
+
+    /// Every replica at this node, the placement group's too, and the plan to replace its leader.
+    pub(super) fn replicas_mut(&mut self) -> impl Iterator<Item = (u32, &mut Replica, &mut Failover)> {
+        let shards = self.shards.iter_mut();
+        let council = self.council.as_mut();
+        shards
+            .map(|(id, shard)| (*id, &mut shard.replica, &mut shard.failover))
+            .chain(council.map(|council| (PLACEMENT, &mut council.replica, &mut council.failover)))
+    }
+
+    /// One of them.
+    pub(super) fn replica_mut(&mut self, id: u32) -> Option<&mut Replica> {
+        self.replicas_mut()
+            .find(|(it, ..)| *it == id)
+            .map(|(_, replica, _)| replica)
     }
 
     /// The command of a proposal of this node.
@@ -268,7 +323,9 @@ impl Node {
         if self.is_stopping() {
             return self.next_tick;
         }
-        let plans = self.shards.values().filter_map(|shard| shard.failover.due_at());
+        let shards = self.shards.values().map(|shard| &shard.failover);
+        let plans = shards.chain(self.council.as_ref().map(|council| &council.failover));
+        let plans = plans.filter_map(Failover::due_at);
         plans.chain(self.courier.due_at()).fold(self.next_tick, Duration::min)
     }
 
@@ -285,14 +342,10 @@ impl Node {
     fn timers(&mut self) -> Result<(), NodeError> {
         let now = self.clock.now();
         let stopping = self.is_stopping();
-        for shard in self.shards.values_mut().filter(|_| !stopping) {
-            if shard.failover.due(View::of(&shard.replica), now) {
-                tracing::info!(
-                    shard = shard.id,
-                    term = shard.replica.term(),
-                    "campaigns: the leader is gone"
-                );
-                shard.replica.campaign_fast();
+        for (shard, replica, failover) in self.replicas_mut().filter(|_| !stopping) {
+            if failover.due(View::of(replica), now) {
+                tracing::info!(shard, term = replica.term(), "campaigns: the leader is gone");
+                replica.campaign_fast();
             }
         }
         self.carried();
@@ -311,13 +364,13 @@ impl Node {
     fn tick(&mut self, now: Duration) -> Result<(), NodeError> {
         self.ticks += 1;
         let leaders = self.leaders();
-        let known = Self::known(&self.routes, leaders);
         let stopping = self.stopping.is_some();
+        // Time makes a follower a candidate: a node that stops has no use for that.
+        for (_, replica, _) in self.replicas_mut().filter(|(_, it, _)| !stopping || it.is_leader()) {
+            replica.tick();
+        }
+        let known = Self::known(&self.routes, leaders);
         for (&id, shard) in &mut self.shards {
-            // Time makes a follower a candidate: a node that stops has no use for that.
-            if !stopping || shard.replica.is_leader() {
-                shard.replica.tick();
-            }
             shard.open_overdue(now);
             if shard.led.is_none() {
                 continue;
@@ -339,6 +392,16 @@ impl Node {
                 Self::command(&mut self.ticket, self.config.node, &self.clock, command)
             });
         }
+        if !stopping {
+            self.drive_moves(self.ticks, now);
+        }
+        if self.ticks.is_multiple_of(REPORT_TICKS) {
+            self.push_map(false);
+        }
+        let asks = self.asks_for_map.take();
+        if asks || self.ticks.is_multiple_of(CHORES_TICKS) {
+            self.report();
+        }
         if self.ticks.is_multiple_of(CHORES_TICKS) {
             self.chores()?;
         }
@@ -349,7 +412,9 @@ impl Node {
     fn chores(&mut self) -> Result<(), NodeError> {
         for shard in self.shards.values_mut() {
             shard.sweep_reads();
-            shard.replica.retire_snapshot();
+        }
+        for (_, replica, _) in self.replicas_mut() {
+            replica.retire_snapshot();
         }
         // One at a time: each stalls the loop for some syncs.
         if let Some(id) = self.log.holding_back(SEGMENTS_MAX).first().copied() {
@@ -360,6 +425,12 @@ impl Node {
 
     /// Makes a shard's state durable, and lets its log go below that, but for the last `keep` entries.
     pub(super) fn checkpoint(&mut self, id: u32, keep: u64) -> Result<(), NodeError> {
+        if let Some(council) = self.council.as_mut().filter(|_| id == PLACEMENT) {
+            recover::keep_council(&*self.disk, &council.machine)?;
+            council.checkpointed = council.machine.applied().0;
+            self.log.release(id, council.checkpointed.saturating_sub(keep))?;
+            return Ok(());
+        }
         let Some(shard) = self.shards.get_mut(&id) else {
             return Ok(());
         };
@@ -420,17 +491,19 @@ impl Node {
             return;
         };
         let mut left = 0;
-        for shard in self.shards.values_mut().filter(|shard| shard.replica.is_leader()) {
-            let asked = shard.replica.handing_over_to();
+        let shards = self.shards.iter_mut().map(|(id, shard)| (*id, &mut shard.replica));
+        let council = self.council.as_mut().map(|council| (PLACEMENT, &mut council.replica));
+        for (id, replica) in shards.chain(council).filter(|(_, replica)| replica.is_leader()) {
+            let asked = replica.handing_over_to();
             if asked.is_some_and(|to| shunned.contains(&to)) {
-                shard.replica.stop_handing_over();
+                replica.stop_handing_over();
             } else if asked.is_some() {
                 left += 1;
                 continue;
             }
-            let tried = stopping.tried.entry(shard.id).or_default();
+            let tried = stopping.tried.entry(id).or_default();
             let avoid = tried.union(&shunned).copied().collect();
-            if let Ok(to) = shard.replica.transfer(0, &avoid) {
+            if let Ok(to) = replica.transfer(0, &avoid) {
                 tried.insert(to);
                 left += 1;
             }
@@ -447,23 +520,22 @@ impl Node {
 
     /// Says goodbye where it still leads, and makes everything durable.
     fn close(&mut self) -> Result<(), NodeError> {
-        for shard in self.shards.values().filter(|shard| shard.replica.is_leader()) {
-            for peer in shard
-                .replica
-                .voters()
-                .into_iter()
-                .filter(|peer| *peer != self.config.node)
-            {
+        let led = self.replicas_mut().filter(|(_, replica, _)| replica.is_leader());
+        let led: Vec<_> = led
+            .map(|(id, replica, _)| (id, replica.term(), replica.voters()))
+            .collect();
+        for (id, term, voters) in led {
+            for peer in voters.into_iter().filter(|peer| *peer != self.config.node) {
                 let goodbye = Goodbye {
-                    term: shard.replica.term(),
+                    term,
                     ..Goodbye::default()
                 };
-                self.net.send(peer, shard.id, Message::Goodbye(goodbye));
+                self.net.send(peer, id, Message::Goodbye(goodbye));
             }
         }
         self.net.flush(&*self.transport);
         self.log.sync()?;
-        for id in self.shards.keys().copied().collect::<Vec<_>>() {
+        for id in self.shards.keys().copied().chain([PLACEMENT]).collect::<Vec<_>>() {
             self.checkpoint(id, self.config.retention.keep_behind)?;
         }
         self.log.sync()?;

@@ -16,6 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     api::{Reason, Refusal, Subscription},
+    catch_up::CatchUp,
     config::NodeConfig,
     failover::Failover,
     inbox::Reply as To,
@@ -108,14 +109,23 @@ pub(super) struct Shard {
     pub(super) checkpointed: u64,
     /// Since when it has known no leader.
     pub(super) leaderless_since: Option<Duration>,
-    epoch: u64,
+    /// Of a node that a replica moves to, while this node leads.
+    pub(super) catch_up: Option<CatchUp>,
+    pub(super) epoch: u64,
     shards: u32,
     #[cfg(feature = "plants")]
     pub(super) predicted: BTreeMap<u64, u64>,
 }
 
 impl Shard {
-    pub(super) fn new(id: u32, replica: Replica, machine: Machine, config: &NodeConfig, rng: ChaCha8Rng) -> Self {
+    pub(super) fn new(
+        id: u32,
+        replica: Replica,
+        machine: Machine,
+        config: &NodeConfig,
+        epoch: u64,
+        rng: ChaCha8Rng,
+    ) -> Self {
         let heartbeat = Duration::from_millis(config.timing.stream_heartbeat_ms);
         let resend = Duration::from_millis(config.timing.outbox_resend_ms);
         Self {
@@ -139,7 +149,8 @@ impl Shard {
             intake: BTreeMap::new(),
             failover: Failover::default(),
             leaderless_since: Some(Duration::ZERO),
-            epoch: config.epoch,
+            catch_up: None,
+            epoch,
             shards: config.shards,
             #[cfg(feature = "plants")]
             predicted: BTreeMap::new(),
@@ -533,7 +544,9 @@ impl Shard {
         Ok(true)
     }
 
-    fn step_down(&mut self) {
+    /// Tells everybody who waits here to go elsewhere: leadership is lost, or the shard is held here no more.
+    pub(super) fn step_down(&mut self) {
+        self.catch_up = None;
         for (_, pending) in std::mem::take(&mut self.pending) {
             let maybe = self.refusal(Reason::Maybe, "leadership was lost before the outcome was known");
             pending.waiting.refuse(maybe);

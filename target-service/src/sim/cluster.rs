@@ -161,6 +161,7 @@ impl Cluster {
             data_dir: "/".into(),
             shards: self.options.shards,
             replication_factor: 3,
+            everywhere_up_to: 5,
             epoch: 1,
             // Another boot draws other timeouts.
             seed: self.options.seed ^ boot.rotate_left(32),

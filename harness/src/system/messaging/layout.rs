@@ -246,6 +246,7 @@ fn config(
         data_dir: data_dir.to_owned(),
         shards: spec.shards,
         replication_factor: REPLICATION_FACTOR,
+        everywhere_up_to: 5,
         epoch: 1,
         seed,
         plant,

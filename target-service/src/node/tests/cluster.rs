@@ -28,6 +28,7 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
         data_dir: "unused".into(),
         shards,
         replication_factor: 3,
+        everywhere_up_to: 5,
         epoch: 1,
         seed: 7,
         plant: None,

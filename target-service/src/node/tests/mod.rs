@@ -3,6 +3,7 @@
 mod accounts;
 mod cluster;
 mod groups;
+mod moves;
 #[cfg(feature = "plants")]
 mod plants;
 

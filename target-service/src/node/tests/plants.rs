@@ -100,3 +100,22 @@ async fn the_state_machines_plants_reach_it() {
     let (shown, _) = cluster.shown(&b, 2, 0).await;
     assert!(shown.len() > 120, "shown twice: {}", shown.len());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_serves_after_it_was_removed_answers_what_it_does_not_own() {
+    for (plant, answers) in [(None, false), (Some(Plant::ServeAfterRemoval), true)] {
+        let cluster = Cluster::start(4, 1, |config| {
+            config.everywhere_up_to = 0;
+            config.plant = plant;
+        });
+        let (a, b) = (cluster.person("15550001").await, cluster.person("15550002").await);
+        cluster.send(&a, &b, 1).await;
+        super::moves::moved(&cluster, 3, 4).await;
+        let request = HistoryRequest {
+            conversation: ids::conversation_id(a.user, b.user),
+            ..HistoryRequest::default()
+        };
+        let read = cluster.handle(3).history(request, patient()).await;
+        assert_eq!(read.is_ok(), answers, "{read:?}");
+    }
+}

@@ -23,6 +23,8 @@ pub(super) enum Record {
     Snapshot { index: u64, term: u64 },
     /// The log up to and with this index is no longer needed.
     Released { index: u64, term: u64 },
+    /// The shard is held here no more: of its log only term and vote are kept.
+    Forgotten,
 }
 
 impl Record {
@@ -33,6 +35,7 @@ impl Record {
             Self::Entries(_) => 3,
             Self::Snapshot { .. } => 4,
             Self::Released { .. } => 5,
+            Self::Forgotten => 6,
         }
     }
 
@@ -56,6 +59,7 @@ impl Record {
             Self::Snapshot { index, term } | Self::Released { index, term } => {
                 [index.to_le_bytes(), term.to_le_bytes()].concat()
             }
+            Self::Forgotten => Vec::new(),
         };
         frame::write(out, durable, shard, self.kind(), &payload);
     }
@@ -93,6 +97,8 @@ impl Record {
             5 => pair()
                 .map(|(index, term)| Self::Released { index, term })
                 .ok_or_else(odd)?,
+            6 if payload.is_empty() => Self::Forgotten,
+            6 => return Err(odd()),
             _ => return Err(format!("records of kind {kind} are not known to this version")),
         })
     }

@@ -47,6 +47,15 @@ impl Replay {
                     gathered.base = (index, term);
                 }
             }
+            Record::Forgotten => {
+                *gathered = Gathered {
+                    hard: HardState {
+                        commit: 0,
+                        ..gathered.hard
+                    },
+                    ..Gathered::default()
+                };
+            }
         }
     }
 

@@ -161,6 +161,13 @@ impl ShardLog {
                     state.base = (index, term);
                 }
             }
+            Record::Forgotten => {
+                state.entries.clear();
+                state.bytes = 0;
+                state.base = (0, 0);
+                state.members = ConfState::default();
+                state.hard.commit = 0;
+            }
         }
     }
 

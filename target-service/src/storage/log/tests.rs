@@ -498,3 +498,36 @@ proptest! {
         fuzz_open(&framed);
     }
 }
+
+#[test]
+fn a_forgotten_shard_keeps_its_vote_and_no_segment() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    for index in (1..200).step_by(10) {
+        append(&mut log, 0, index..index + 10, 3);
+        log.sync().unwrap();
+    }
+    let mut batch = WriteBatch::default();
+    batch.hard_state(0, state(3, 150));
+    log.append(batch).unwrap();
+    log.sync().unwrap();
+    assert!(log.stats().segments > 2, "its entries fill segments");
+    log.forget(0).unwrap();
+    log.sync().unwrap();
+    let check = |log: &mut Log| {
+        let shard = log.shard(0);
+        assert_eq!((shard.base(), shard.last_index(), shard.bytes()), ((0, 0), 0, 0));
+        let (hard, members) = shard.initial_state();
+        assert_eq!((hard, members), (state(3, 0), ConfState::default()));
+        assert!(log.holding_back(0).is_empty(), "nothing of it keeps a segment");
+    };
+    check(&mut log);
+    drop(log);
+    let mut log = open(&disk).unwrap();
+    check(&mut log);
+    // It may come back, and begins with its first entry.
+    append(&mut log, 0, 1..5, 7);
+    log.sync().unwrap();
+    drop(log);
+    assert_eq!(open(&disk).unwrap().shard(0).last_index(), 4);
+}

@@ -1,7 +1,7 @@
 //! The log itself: append, sync, rotate, purge.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -178,6 +178,19 @@ impl Log {
         Ok(())
     }
 
+    /// Forgets a shard that is held here no more, but for its term and vote: whoever voted must not vote again.
+    ///
+    /// # Errors
+    /// [`StorageError::Fatal`] when the log failed earlier.
+    pub fn forget(&mut self, shard: u32) -> Result<(), StorageError> {
+        self.alive()?;
+        for segment in &mut self.segments {
+            segment.highest.remove(&shard);
+        }
+        self.write(shard, Record::Forgotten);
+        Ok(())
+    }
+
     /// Writes what was appended to the file, without making it durable: it survives the process, not the machine.
     ///
     /// # Errors
@@ -346,6 +359,7 @@ fn read_segments(disk: &dyn Disk, dir: &str, sequences: &[u64]) -> Result<Read, 
             what,
         };
         let mut highest: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut forgotten = BTreeSet::new();
         let last = i + 1 == sequences.len();
         let scanned = segment::scan(&path, &bytes, last, |frame| {
             let record = Record::read(frame.kind, frame.payload)?;
@@ -354,6 +368,10 @@ fn read_segments(disk: &dyn Disk, dir: &str, sequences: &[u64]) -> Result<Read, 
             {
                 let highest = highest.entry(frame.shard).or_default();
                 *highest = last.index.max(*highest);
+            }
+            if record == Record::Forgotten {
+                highest.remove(&frame.shard);
+                forgotten.insert(frame.shard);
             }
             replay.take(frame.shard, record);
             Ok(())
@@ -389,6 +407,9 @@ fn read_segments(disk: &dyn Disk, dir: &str, sequences: &[u64]) -> Result<Read, 
             // failed, leaves it there. After a failed sync those pages even count as clean, and no later sync of the
             // same file would write them. So they are written anew.
             publish(disk, dir, &path, &bytes[..scanned.whole_len])?;
+        }
+        for segment in &mut segments {
+            segment.highest.retain(|shard, _| !forgotten.contains(shard));
         }
         end = (path.clone(), scanned.whole_len as u64);
         segments.push_back(Segment {
