@@ -143,7 +143,7 @@ impl Rig {
 
         let (listens, page) = listener().await;
         let text = format!(
-            "listen = \"{page}\"\nshards = {SHARDS}\nask_ms = 100\nfresh_ms = 2000\nhold_ms = 300\n\
+            "listen = \"{page}\"\nshards = {SHARDS}\nask_ms = 300\nfresh_ms = 6000\nhold_ms = 300\n\
              directory = \"{directory_at}\"\nphone = \"+10000000\"\n[nodes]\n1 = \"{at}\"\n[gateways]\n{peers}\n",
         );
         let (config, its) = (PageConfig::parse(&text).unwrap(), clock.clone());

@@ -55,7 +55,7 @@ pub async fn serve_gateway(
     stop: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
     // Later lives of a gateway have a later beginning. One whose clock went back is refused by the directory until the
-    // lease of its earlier life has run out.
+    // clock has caught up, since it can't be told from a late word of an earlier life: which its log says.
     let generation = clock.wall_ms().max(1);
     let store = Client::new(Channels::new(config.nodes.clone(), ChannelOptions::default()))
         .with_silence_max(Duration::from_millis(config.silence_ms_max));
