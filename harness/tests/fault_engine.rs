@@ -21,7 +21,9 @@ use firedrill::backend::{
 };
 use firedrill::base::{Nanos, RunClock, Streams};
 use firedrill::fault::{Engine, EngineParts, FaultError, FaultSpec, Injection};
-use firedrill::history::{Event, FORMAT, FaultChange, GroupStatus, Header, NodeStatus, ProcessEvent, Recorder};
+use firedrill::history::{
+    Event, FORMAT, FaultChange, GroupStatus, HarnessKind, Header, NodeStatus, ProcessEvent, Recorder,
+};
 use firedrill::system::{Stage, System, SystemError};
 use firedrill::target::{Roster, RosterNode};
 use firedrill::workload::{LoadSpec, Workload};
@@ -583,6 +585,26 @@ async fn a_transfer_is_proven_by_the_new_leader() {
         .inject("2-transfer_leader", "transfer_leader: { shard: 0, to: { node: n1 } }")
         .await;
     assert_eq!(back.outcome, "skipped", "n1 leads already");
+}
+
+#[tokio::test]
+async fn a_node_that_is_named_and_down_is_told_to_be_left_out() {
+    let rig = Rig::new("e18").await;
+    let told = || -> Vec<String> {
+        let events = rig.recorder.recorded().events.into_iter();
+        let left_out = events.filter_map(|event| match event {
+            Event::Harness(event) if event.kind == HarnessKind::NotTriggered => Some(event.text),
+            _ => None,
+        });
+        left_out.collect()
+    };
+    rig.inject("1-kill", "kill: { node: n1 }").await;
+    assert_eq!(told(), Vec::<String>::new());
+    let second = rig.inject("2-freeze", "freeze: all").await;
+    assert_eq!(second.targets, ["n2", "n3"]);
+    assert_eq!(told(), ["fault 2-freeze hit n2, n3 and not n1, which did not run"]);
+    rig.heal("2-freeze").await;
+    rig.heal("1-kill").await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::{
         process::{ProcessBackend, ProcessConfig},
     },
     base::{RunClock, Streams},
-    fault::{Engine, EngineParts},
+    fault::{Engine, EngineParts, LEASE},
     history::{Event, HarnessEvent, HarnessKind, Recorder},
     plan::Plan,
     system::{self, Stage as Clients, System, SystemSpec},
@@ -87,7 +87,8 @@ impl Stage {
             journal: common.journal.clone(),
             clock: common.clock,
             streams: common.streams,
-        });
+        })
+        .with_lease(lease_of(plan));
         Ok(Self {
             name: spec.name.clone(),
             system,
@@ -183,6 +184,11 @@ impl Stage {
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// Entries that a replica may be behind and still count as caught up.
 const LAG_MAX: u64 = 512;
+
+/// How long a fault of this plan lasts at most: no lease ends one that the plan has last longer.
+pub(super) fn lease_of(plan: &Plan) -> Duration {
+    LEASE + Duration::from_millis(plan.steps_end_ms())
+}
 
 async fn backend(name: &str, system: &str, logs: PathBuf, common: &Common) -> Result<Arc<dyn Backend>, Halt> {
     let config = ProcessConfig {

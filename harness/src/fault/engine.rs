@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::counted::Counted;
 use super::evidence::Evidence;
 use super::frozen::Frozen;
 use super::network::Network;
@@ -16,12 +17,12 @@ use super::verbs::FaultSpec;
 use crate::backend::journal::{Act, Journal, JournalError, Undo};
 use crate::backend::{Backend, NodeSignal};
 use crate::base::{Nanos, RunClock, Streams};
-use crate::history::{Event, FaultChange, FaultEvent, Recorder};
+use crate::history::{Event, FaultChange, FaultEvent, HarnessEvent, HarnessKind, Recorder};
 use crate::system::System;
 use crate::target::Roster;
 
 /// How long a fault lasts at most, unless said otherwise.
-const LEASE: Duration = Duration::from_secs(3600);
+pub const LEASE: Duration = Duration::from_secs(3600);
 /// How long after its planned end a burst lifts itself.
 const BURST_MARGIN: Duration = Duration::from_secs(5);
 
@@ -236,11 +237,10 @@ impl Engine {
     ) -> Result<Arc<Lasting>, FaultError> {
         let (shared, id) = (Arc::clone(&self.shared), id.to_owned());
         let expires = shared.clock.now().plus(self.lease);
-        shared.enlisting.send_modify(|count| *count += 1);
+        let counted = Counted::one_more(&shared.enlisting);
         let enlisted = tokio::spawn(async move {
-            let enlisted = shared.enlist(id, kind, resolved, needs, expires).await;
-            shared.enlisting.send_modify(|count| *count -= 1);
-            enlisted
+            let _counted = counted;
+            shared.enlist(id, kind, resolved, needs, expires).await
         });
         enlisted.await.map_err(|error| FaultError::Engine(error.to_string()))?
     }
@@ -458,6 +458,7 @@ impl Shared {
         *stage = Stage::Applied;
         let bite = self.apply(fault).await;
         drop(stage);
+        self.tell_left_out(fault);
         let done = match bite {
             Bite::Bites(seen) => {
                 self.tell_installed(fault, &fault.id, &seen);
@@ -480,6 +481,24 @@ impl Shared {
             self.forget(fault);
         }
         done
+    }
+
+    /// A fault that hits some of those it names is not the fault that was planned: the run says so, and is no pass.
+    fn tell_left_out(&self, fault: &Lasting) {
+        let left_out = &fault.resolved.left_out;
+        if left_out.is_empty() {
+            return;
+        }
+        self.recorder.record(Event::Harness(HarnessEvent {
+            at: self.clock.now(),
+            kind: HarnessKind::NotTriggered,
+            text: format!(
+                "fault {} hit {} and not {}, which did not run",
+                fault.id,
+                fault.resolved.targets.join(", "),
+                left_out.join(", ")
+            ),
+        }));
     }
 
     fn tell_installed(&self, fault: &Lasting, id: &str, seen: &Evidence) {

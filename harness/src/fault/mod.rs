@@ -4,6 +4,7 @@
 //! [`Engine`] does it. A fault is idempotent, proves from outside its own path that it bit and that it ended, carries a
 //! lease, and is written to the undo journal, synced, before it is applied. Faults that overlap do not undo each other.
 
+mod counted;
 mod delay;
 mod engine;
 mod evidence;
@@ -24,7 +25,7 @@ mod transfer_leader;
 mod verbs;
 
 pub use delay::Delay;
-pub use engine::{Armed, Engine, EngineParts, FaultError, Injection};
+pub use engine::{Armed, Engine, EngineParts, FaultError, Injection, LEASE};
 pub use evidence::Evidence;
 pub use flap::{Flap, TIMES_MAX};
 pub use freeze::Freeze;

@@ -38,6 +38,8 @@ pub struct Resolved {
     pub affected: Vec<NodeName>,
     /// What is taken away beyond that.
     pub needs: Vec<String>,
+    /// Nodes that were named and are not hit, since they don't run.
+    pub left_out: Vec<NodeName>,
 }
 
 /// What is to be done.
@@ -100,11 +102,7 @@ impl Scene<'_> {
     /// When none of them does.
     pub fn on_running(&mut self, target: &Target, action: fn(Vec<NodeName>) -> Action) -> Result<Resolved, SpecError> {
         let named = self.nodes(target)?;
-        let running: Vec<NodeName> = named
-            .iter()
-            .filter(|name| self.running.contains(*name))
-            .cloned()
-            .collect();
+        let (running, left_out): (Vec<_>, Vec<_>) = named.iter().cloned().partition(|name| self.running.contains(name));
         if running.is_empty() {
             return Err(SpecError::Nothing(format!("of {} none runs", named.join(", "))));
         }
@@ -112,6 +110,7 @@ impl Scene<'_> {
             targets: running.clone(),
             affected: running.clone(),
             needs: Vec::new(),
+            left_out,
             action: action(running),
         })
     }
@@ -169,6 +168,7 @@ impl Scene<'_> {
             targets: pairs.into_iter().collect(),
             affected,
             needs: Vec::new(),
+            left_out: Vec::new(),
         })
     }
 }

@@ -50,6 +50,7 @@ impl Verb for TransferLeader {
             )));
         };
         Ok(Resolved {
+            left_out: Vec::new(),
             targets: leader.iter().chain([to]).cloned().collect(),
             affected: Vec::new(),
             needs: vec![group.clone()],
