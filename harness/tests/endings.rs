@@ -4,9 +4,14 @@
 
 mod common;
 
-use common::{Bench, PATIENCE, processes_of, small, state_of, text, waited_for};
+use common::{Bench, PATIENCE, Running, all_listening, listening, processes_of, small, state_of, text, waited_for};
+use firedrill::base::{Nanos, RunClock};
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        ptrace,
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
     unistd::Pid,
 };
 
@@ -18,6 +23,15 @@ fn signal(pid: u32, signal: Signal) {
 
 #[test]
 fn an_interrupt_heals_and_leaves_nothing() {
+    heals_and_leaves_nothing(Signal::SIGINT);
+}
+
+#[test]
+fn a_termination_heals_and_leaves_nothing() {
+    heals_and_leaves_nothing(Signal::SIGTERM);
+}
+
+fn heals_and_leaves_nothing(ask: Signal) {
     let bench = Bench::new();
     let mut run = bench.start(&small(FREEZE));
     run.until("1-freeze installed");
@@ -27,12 +41,16 @@ fn an_interrupt_heals_and_leaves_nothing() {
         nodes.iter().any(|pid| state_of(*pid) == Some('T')),
         "one of them is frozen"
     );
-    signal(run.child.id(), Signal::SIGINT);
+    let whose: Vec<u32> = nodes.iter().copied().chain([run.child.id()]).collect();
+    let sockets = listening(&whose);
+    assert!(sockets.len() > nodes.len(), "nodes and links listen: {sockets:?}");
+    signal(run.child.id(), ask);
     assert_eq!(run.wait(), 130);
     assert!(
         nodes.iter().all(|pid| state_of(*pid).is_none()),
         "a node outlived the run"
     );
+    assert_eq!(all_listening().intersection(&sockets).next(), None, "a port is left");
     let json = bench.run_json();
     assert_eq!(json["exit_code"], 130);
     assert!(json["faults"][0]["healed_ms"].is_number(), "{}", json["faults"]);
@@ -60,10 +78,17 @@ fn a_killed_harness_takes_its_nodes_with_it_and_the_next_start_sweeps() {
     run.until("1-freeze installed");
     let nodes = processes_of(&bench.path("out"));
     assert_eq!(nodes.len(), 3, "three nodes run");
+    assert!(
+        nodes.iter().any(|pid| state_of(*pid) == Some('T')),
+        "one of them is frozen"
+    );
+    let began = RunClock::start();
     signal(run.child.id(), Signal::SIGKILL);
-    run.wait();
     let gone = waited_for(|| nodes.iter().all(|pid| matches!(state_of(*pid), None | Some('Z'))));
+    let took = began.now();
     assert!(gone, "nodes outlived a killed harness: {nodes:?}");
+    assert!(took < Nanos(1_000_000_000), "the last was gone after {took:?}");
+    run.wait();
     let heal = bench.firedrill(&["heal"]).output().expect("the command starts");
     assert_eq!(heal.status.code(), Some(0), "{}", text(&heal));
     assert!(
@@ -77,6 +102,70 @@ fn a_killed_harness_takes_its_nodes_with_it_and_the_next_start_sweeps() {
         "swept once, nothing is left to say:\n{}",
         text(&again)
     );
+}
+
+/// Holds a process as a debugger does, so that nothing but its end moves it on, until it has ended.
+fn hold(pid: u32) -> std::thread::JoinHandle<()> {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
+    let (held, tell) = std::sync::mpsc::channel();
+    let holder = std::thread::spawn(move || {
+        ptrace::attach(pid).expect("a grandchild can be held");
+        let next = || waitpid(pid, Some(WaitPidFlag::__WALL));
+        let first = next();
+        held.send(()).expect("the test waits");
+        let mut seen = first;
+        while !matches!(seen, Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(_)) {
+            seen = next();
+        }
+    });
+    tell.recv_timeout(PATIENCE).expect("it is held");
+    holder
+}
+
+/// A run with a frozen node that nobody can thaw.
+fn unthawable(bench: &Bench, steps: &str) -> (Running, std::thread::JoinHandle<()>) {
+    let mut run = bench.start(&small(steps));
+    run.until("1-freeze installed");
+    let frozen = processes_of(&bench.path("out"))
+        .into_iter()
+        .find(|pid| state_of(*pid) == Some('T'));
+    let holder = hold(frozen.expect("one is frozen"));
+    (run, holder)
+}
+
+#[test]
+fn a_heal_that_fails_ends_with_8_and_names_the_remedy() {
+    let bench = Bench::new();
+    let (mut run, holder) = unthawable(&bench, &FREEZE.replace("60s", "5s"));
+    assert_eq!(run.wait(), 8);
+    holder.join().expect("it saw the node end");
+    let json = bench.run_json();
+    assert_eq!(
+        (&json["exit_code"], &json["verdict"]),
+        (&8.into(), &"unknown".into()),
+        "{json:#}"
+    );
+    assert!(
+        json["reasons"].to_string().contains("1-freeze could not be undone"),
+        "{}",
+        json["reasons"]
+    );
+    nothing_else_in(&bench);
+}
+
+#[test]
+fn a_second_interrupt_says_what_was_not_healed_and_does_not_claim_130() {
+    let bench = Bench::new();
+    let (mut run, holder) = unthawable(&bench, FREEZE);
+    signal(run.child.id(), Signal::SIGINT);
+    run.until("healing and ending");
+    signal(run.child.id(), Signal::SIGINT);
+    run.until("ended without healing");
+    run.until("fault 1-freeze");
+    run.until("firedrill heal");
+    assert_eq!(run.wait(), 8);
+    holder.join().expect("the node ended with its harness");
+    nothing_else_in(&bench);
 }
 
 #[test]

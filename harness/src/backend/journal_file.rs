@@ -162,6 +162,14 @@ impl Journal {
         Ok(clean)
     }
 
+    /// Ends the journal of a run of which nothing is left, although it doesn't say so of every act.
+    ///
+    /// # Errors
+    /// When the pointer could not be removed.
+    pub fn close_swept(&self) -> Result<(), JournalError> {
+        self.shared.state_dir.remove(&self.shared.run)
+    }
+
     fn open(&self) -> MutexGuard<'_, Open> {
         self.shared.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,19 +10,23 @@ use std::{
 use firedrill_proto::firedrill::v1::{
     AbortRunRequest, RunEnded, StartRunRequest, WatchRunRequest, controller_client::ControllerClient, run_event::Event,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::transport::Channel;
 
 use super::{
     batch::{self, Job},
-    output::{Format, colour, note, out},
+    output::{Format, colour, note, out, out_json},
     runtime, scenarios,
     watch::Watch,
 };
 use crate::{
+    backend::{
+        journal::{self, Act, StateDir},
+        procfs,
+    },
     base::Exit,
     controller::Controller,
-    grpc, plan, report,
+    grpc, plan,
     scenario::{self, Loaded},
     system,
 };
@@ -39,9 +43,11 @@ Examples:
 
 A run's folder holds run.json, history.jsonl.zst, scenario.resolved.yaml, report.html, junit.xml, series.csv,
 latency.hlog, trace.otlp.json and the nodes' logs.
-Several runs end with a table: each recovery figure's extremes, median and its interval (six seeds or more), p95. With
---out it is in summary.json as well, and `firedrill compare` lays two such folders beside each other.
-Ctrl-C heals what is broken, judges what there is, and ends with 130. Several runs end with the worst exit code.";
+Several runs end with a table: each recovery figure's extremes, median and its interval (six seeds or more), p95. It is
+in DIR/summary.json as well (DIR is --out, else a new runs/batch-N), and `firedrill compare` lays two such folders
+beside each other. --format json prints one document: run.json, or of several runs the summary with each run.json in it.
+Ctrl-C heals what is broken, judges what there is, and ends with 130; a second one ends at once, with 8, and says what
+was not healed. Several runs end with the worst exit code.";
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -59,7 +65,8 @@ pub(super) struct Args {
     /// How many seeds to run, counting up from the first; instead of the scenario's own
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: Option<u32>,
-    /// The run's folder; several runs get DIR/<scenario>/<seed>/ and a summary. Unless said: runs/<scenario>/<seed>
+    /// The run's folder, unless said runs/<scenario>/<seed>; of several runs DIR/<scenario>/<seed> below a summary.json,
+    /// unless said in a new runs/batch-N
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// How results are written
@@ -67,16 +74,35 @@ pub(super) struct Args {
     format: Format,
 }
 
+impl Args {
+    /// One run of one scenario.
+    pub(super) fn of(scenario: String, seed: u64, backend: String, out: Option<PathBuf>, format: Format) -> Self {
+        Self {
+            scenarios: vec![scenario],
+            backend,
+            seed: Some(seed),
+            repeat: Some(1),
+            out,
+            format,
+        }
+    }
+}
+
+/// The runs to be, and the folder above them when they are several.
+struct Batch {
+    jobs: Vec<Job>,
+    top: Option<PathBuf>,
+}
+
 pub(super) fn main(args: &Args) -> Exit {
-    let jobs = match jobs(args) {
-        Ok(jobs) => jobs,
-        Err(exit) => return exit,
-    };
-    runtime::block_on(run_all(args, jobs))
+    match jobs(args) {
+        Ok(batch) => runtime::block_on(run_all(args, batch)),
+        Err(exit) => exit,
+    }
 }
 
 /// Everything that can be refused is refused here, before the first run starts.
-fn jobs(args: &Args) -> Result<Vec<Job>, Exit> {
+fn jobs(args: &Args) -> Result<Batch, Exit> {
     let mut jobs = Vec::new();
     for name in &args.scenarios {
         let path = scenarios::find(name).unwrap_or_else(|| name.into());
@@ -96,7 +122,17 @@ fn jobs(args: &Args) -> Result<Vec<Job>, Exit> {
             jobs.push(job(&loaded, &first.scenario, first.seed.wrapping_add(offset)));
         }
     }
-    batch::place(&mut jobs, args.out.as_deref());
+    if let Some(twice) = batch::repeated(&jobs) {
+        note(&format!(
+            "{} with seed {} is asked for twice, and would be the same run; name it once, or use --repeat for more seeds",
+            twice.scenario, twice.seed
+        ));
+        return Err(Exit::Usage);
+    }
+    let top = batch::place(&mut jobs, args.out.as_deref()).map_err(|error| {
+        note(&error);
+        Exit::Internal
+    })?;
     if let Some(taken) = jobs
         .iter()
         .filter_map(|job| job.dir.as_deref())
@@ -108,7 +144,7 @@ fn jobs(args: &Args) -> Result<Vec<Job>, Exit> {
         ));
         return Err(Exit::Usage);
     }
-    Ok(jobs)
+    Ok(Batch { jobs, top })
 }
 
 fn holds_anything(dir: &Path) -> bool {
@@ -125,7 +161,15 @@ fn job(loaded: &Loaded, scenario: &str, seed: u64) -> Job {
     }
 }
 
-async fn run_all(args: &Args, jobs: Vec<Job>) -> Exit {
+async fn run_all(args: &Args, Batch { jobs, top }: Batch) -> Exit {
+    // Listened to once: a signal between two runs ends the batch too.
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            note(&format!("failed to listen for Ctrl-C and SIGTERM: {error}"));
+            return Exit::Internal;
+        }
+    };
     let controller = Controller::new();
     let (mut client, _served) = match grpc::embed(controller.clone()).await {
         Ok(embedded) => embedded,
@@ -134,18 +178,24 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> Exit {
             return Exit::Internal;
         }
     };
-    let mut done = Vec::new();
     let several = jobs.len() > 1;
-    let mut stopped = false;
+    let mut done = Vec::new();
+    let mut stopped = None;
     for job in jobs {
+        if signals.seen() {
+            stopped = Some((Exit::Interrupted, "interrupted between two runs".to_owned()));
+            break;
+        }
         if several && args.format == Format::Human {
             note(&format!("\n{} seed {}", job.scenario, job.seed));
         }
-        let (dir, ended, interrupted) = match one(args, &mut client, &job).await {
+        let (dir, ended) = match one(args, &mut client, &job, &mut signals).await {
             Ok(ended) => ended,
             Err(status) => {
-                note(&format!("failed to run {}: {}", job.path, status.message()));
-                return Exit::Internal;
+                let why = format!("failed to run {} seed {}: {}", job.path, job.seed, status.message());
+                note(&why);
+                stopped = Some((Exit::Internal, why));
+                break;
             }
         };
         let exit = u8::try_from(ended.exit_code)
@@ -161,28 +211,77 @@ async fn run_all(args: &Args, jobs: Vec<Job>) -> Exit {
             run_json: serde_json::from_str(&ended.run_json).unwrap_or_default(),
         });
         // A signal that came while the run was already being judged changes its verdict no more, but ends the batch.
-        if interrupted {
-            stopped = true;
+        if signals.seen() {
+            stopped = Some((Exit::Interrupted, "interrupted".to_owned()));
             break;
         }
     }
     controller.shut_down().await;
-    if several && let Err(error) = batch::summarise(&done, args.out.as_deref()) {
-        note(&error);
+    let (exit, why) = stopped.unzip();
+    let exit = Exit::worst(done.iter().map(|outcome| outcome.exit).chain(exit));
+    let summary = batch::summary(&done, exit, why.as_deref());
+    let written = top.as_deref().map_or(Ok(()), |top| batch::write(&summary, top));
+    if several {
+        note(&batch::table(&done, exit));
     }
-    let ends = done.iter().map(|outcome| outcome.exit);
-    Exit::worst(ends.chain(stopped.then_some(Exit::Interrupted)))
+    if args.format == Format::Json {
+        out_json(&batch::document(&done, summary, several));
+    }
+    match written {
+        Ok(()) => exit,
+        Err(error) => {
+            note(&error);
+            Exit::worst([exit, Exit::Internal])
+        }
+    }
 }
 
-/// One run, watched to its end, and whether it was interrupted. A first signal heals and ends it; a second leaves the healing to the next sweep.
+/// Ctrl-C and SIGTERM, counted over the whole command.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    count: u32,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            count: 0,
+        })
+    }
+
+    /// Waits for the next; how many there were with it.
+    async fn next(&mut self) -> u32 {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+        self.count += 1;
+        self.count
+    }
+
+    /// Whether there was one.
+    fn seen(&mut self) -> bool {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        for signal in [&mut self.interrupt, &mut self.terminate] {
+            if signal.poll_recv(&mut context).is_ready() {
+                self.count += 1;
+            }
+        }
+        self.count > 0
+    }
+}
+
+/// One run, watched to its end. A first signal heals and ends it; a second ends without healing.
 async fn one(
     args: &Args,
     client: &mut ControllerClient<Channel>,
     job: &Job,
-) -> Result<(PathBuf, RunEnded, bool), tonic::Status> {
-    let failed = |what: &str, error: std::io::Error| tonic::Status::internal(format!("{what}: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed("listen for Ctrl-C", error))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed("listen for SIGTERM", error))?;
+    signals: &mut Signals,
+) -> Result<(PathBuf, RunEnded), tonic::Status> {
     let request = StartRunRequest {
         scenario_yaml: job.yaml.clone(),
         scenario_path: job.path.clone(),
@@ -196,6 +295,7 @@ async fn one(
     };
     let started = client.start_run(request).await?.into_inner();
     let run = started.run;
+    let dir = PathBuf::from(started.dir);
     let mut events = client
         .watch_run(WatchRunRequest { run: run.clone() })
         .await?
@@ -204,49 +304,80 @@ async fn one(
         Format::Human => Watch::new(std::io::stderr().is_terminal()),
         Format::Json | Format::Github => Watch::silent(),
     };
-    let mut signals = 0_u32;
     loop {
-        tokio::select! {
+        let count = tokio::select! {
             biased;
-            _ = interrupt.recv() => signals += 1,
-            _ = terminate.recv() => signals += 1,
+            count = signals.next() => count,
             event = events.message() => {
                 let Some(event) = event? else {
                     return Err(tonic::Status::internal("the run's events ended before the run did"));
                 };
                 watch.on_event(&event);
                 if let Some(Event::Ended(ended)) = event.event {
-                    return Ok((PathBuf::from(started.dir), ended, signals > 0));
+                    return Ok((dir, ended));
                 }
                 continue;
             }
-        }
-        if signals > 1 {
+        };
+        if count > 1 {
             watch.close();
-            note("ended without healing: the nodes end with this process, `firedrill heal` sweeps the rest");
-            std::process::exit(i32::from(Exit::Interrupted.code()));
+            note(&unhealed(&dir));
+            // Not 130, which says that all was healed.
+            std::process::exit(i32::from(Exit::HealFailed.code()));
         }
-        note("healing and ending; once more ends at once");
+        note("healing and ending; once more ends at once, without healing");
         client.abort_run(AbortRunRequest { run: run.clone() }).await?;
     }
 }
 
-fn show(format: Format, job: &Job, dir: &Path, ended: &RunEnded) {
-    match format {
-        Format::Human if ended.run_json.is_empty() => {
-            for reason in &ended.reasons {
-                note(&format!("failed to judge the run: {reason}"));
+/// What a run in `dir` leaves when it is ended without healing, and the remedy.
+fn unhealed(dir: &Path) -> String {
+    let pointers = StateDir::of_user()
+        .and_then(|state| state.pointers())
+        .unwrap_or_default();
+    let mut text = "ended without healing".to_owned();
+    for pointer in pointers.iter().filter(|pointer| pointer.journal.starts_with(dir)) {
+        let processes: Vec<String> = procfs::marked(&pointer.run)
+            .iter()
+            .map(|process| process.pid.to_string())
+            .collect();
+        text.push_str(&format!(
+            "\n  run {}: the kernel ends its processes with this one ({})",
+            pointer.run,
+            processes.join(", ")
+        ));
+        for act in journal::read(&pointer.journal)
+            .map(|read| read.undone)
+            .unwrap_or_default()
+        {
+            if let Act::Fault { id, targets, .. } = act {
+                text.push_str(&format!("\n  fault {id} on {} was not healed", targets.join(", ")));
             }
         }
-        // Judged again from the folder: what a person reads is what `firedrill check` will say.
-        Format::Human => match report::judge(dir) {
-            Ok(judgement) => {
-                out(&report::summary(&judgement, std::io::stdout().is_terminal()));
-                out(&format!("\n{}\n", dir.join("report.html").display()));
+    }
+    text + &format!(
+        "\n  {} is not judged; run `firedrill check` on it for what can be told\nrun `firedrill heal`: it ends what is left and says so",
+        dir.display()
+    )
+}
+
+fn show(format: Format, job: &Job, dir: &Path, ended: &RunEnded) {
+    match format {
+        _ if ended.run_json.is_empty() => {
+            for reason in &ended.reasons {
+                note(&format!("failed to run {}: {reason}", job.path));
             }
-            Err(error) => note(&format!("failed to read the run back: {error}")),
-        },
-        Format::Json => out(&format!("{}\n", ended.run_json.trim_end())),
+        }
+        Format::Human => {
+            out(if std::io::stdout().is_terminal() {
+                &ended.summary_coloured
+            } else {
+                &ended.summary
+            });
+            out(&format!("\n{}\n", dir.join("report.html").display()));
+        }
+        // One document, once all have ended.
+        Format::Json => {}
         Format::Github => out(&batch::annotation(job, dir, ended)),
     }
 }

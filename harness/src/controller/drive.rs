@@ -15,6 +15,7 @@ use super::{
     steps::Play,
 };
 use crate::{
+    backend::journal::StateDir,
     base::{Nanos, RunClock},
     fault::FaultSpec,
     history::{Event, HarnessEvent, HarnessKind, Phase, PhaseEvent, Recorder},
@@ -51,6 +52,8 @@ pub(super) enum Order {
 pub(super) struct Launch {
     pub(super) plan: Plan,
     pub(super) dir: PathBuf,
+    /// Where the run leaves word of itself.
+    pub(super) state: StateDir,
     pub(super) recorder: watch::Sender<Option<Recorder>>,
     pub(super) progress: watch::Sender<Tick>,
     pub(super) phase: watch::Sender<Option<Phase>>,

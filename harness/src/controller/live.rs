@@ -1,12 +1,12 @@
 //! A run as it is watched: from its beginning, and then as it happens.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     base::Nanos,
-    history::{Event, FaultChange, FaultEvent, HarnessKind, PhaseEvent, Recorder},
+    history::{self, Event, FaultChange, FaultEvent, HarnessKind, PhaseEvent, Recorder},
     workload::Progress,
 };
 
@@ -59,11 +59,19 @@ pub struct Ended {
     pub reasons: Vec<String>,
     /// `run.json`, whole; empty when the run did not come to be judged.
     pub run_json: String,
+    /// What a person reads; empty when the run did not come to be judged.
+    pub summary: String,
+    /// The same with a terminal's colours.
+    pub summary_coloured: String,
+    /// Whether it ended because it was asked to.
+    pub interrupted: bool,
 }
 
 /// What a run shows of itself while it goes on.
 #[derive(Clone, Debug)]
 pub struct Feed {
+    /// Its folder.
+    pub dir: PathBuf,
     /// Its history, once it has one and until it is judged: then its folder holds it.
     pub recorder: watch::Receiver<Option<Recorder>>,
     /// The last tick.
@@ -93,7 +101,7 @@ impl Feed {
                     biased;
                     batch = history.next() => {
                         let Some(batch) = batch else { break };
-                        for event in batch.iter().filter_map(told) {
+                        for event in batch.iter().filter_map(|event| told(event)) {
                             events.send(event).await?;
                         }
                     }
@@ -103,6 +111,10 @@ impl Feed {
                         events.send(LiveEvent::Progress(tick)).await?;
                     }
                 }
+            }
+        } else {
+            for event in self.written().await {
+                events.send(event).await?;
             }
         }
         let ended = self
@@ -120,7 +132,27 @@ impl Feed {
         events.send(LiveEvent::Ended(ended)).await
     }
 
-    /// The recorder; none when the run ended before it had one.
+    /// What the folder of an ended run tells; nothing when the run ended before it had a history.
+    async fn written(&self) -> Vec<LiveEvent> {
+        let path = self.dir.join(history::FILE_NAME);
+        let read = tokio::task::spawn_blocking(move || {
+            if !path.exists() {
+                return Ok(Vec::new());
+            }
+            let recorded = history::read(&path).map_err(|error| error.to_string())?;
+            Ok(recorded.events.iter().filter_map(told).collect())
+        });
+        let read = read.await.unwrap_or_else(|error| Err(error.to_string()));
+        read.unwrap_or_else(|error: String| {
+            vec![LiveEvent::Note {
+                at: Nanos(0),
+                text: format!("what happened can't be told again: {error}"),
+                warning: true,
+            }]
+        })
+    }
+
+    /// The recorder; none when the run ended before it had one, or is judged.
     async fn recorder(&mut self) -> Option<Recorder> {
         tokio::select! {
             biased;
@@ -130,8 +162,8 @@ impl Feed {
     }
 }
 
-fn told(event: &Arc<Event>) -> Option<LiveEvent> {
-    match event.as_ref() {
+fn told(event: &Event) -> Option<LiveEvent> {
+    match event {
         Event::Phase(event) => Some(LiveEvent::Phase(event.clone())),
         Event::Fault(event) => Some(LiveEvent::Fault(event.clone())),
         Event::Harness(event) => Some(LiveEvent::Note {

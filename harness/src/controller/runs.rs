@@ -15,6 +15,7 @@ use super::{
     whole,
 };
 use crate::{
+    backend::journal::StateDir,
     history::{Recorder, phase_name},
     plan::{self, Plan, PlanError},
     scenario::{self, Step},
@@ -74,7 +75,7 @@ pub struct RunInfo {
     pub id: String,
     /// The scenario's name.
     pub scenario: String,
-    /// `running` or `ended`.
+    /// `running`, `ended`, or `aborted` when it ended because it was asked to.
     pub state: &'static str,
     /// Its folder.
     pub dir: PathBuf,
@@ -163,6 +164,7 @@ impl Controller {
         while runs.len() >= RUNS_MAX {
             runs.pop_first();
         }
+        let state = StateDir::of_user().map_err(|error| RunError::Failure(error.to_string()))?;
         let dir = super::folder::make(dir, &plan.scenario, plan.seed).map_err(RunError::Failure)?;
         let (recorder_tx, recorder) = watch::channel(None::<Recorder>);
         let (progress_tx, progress) = watch::channel(Tick::default());
@@ -175,6 +177,7 @@ impl Controller {
             scenario: plan.scenario.clone(),
             dir: dir.clone(),
             feed: Feed {
+                dir: dir.clone(),
                 recorder,
                 progress,
                 ended,
@@ -188,6 +191,7 @@ impl Controller {
         whole::spawn(Launch {
             plan,
             dir,
+            state,
             recorder: recorder_tx,
             progress: progress_tx,
             phase: phase_tx,
@@ -230,12 +234,14 @@ impl Controller {
         })
     }
 
-    /// Injects one step's fault into a run at once; it heals itself after `lease`.
+    /// Injects one step's fault into a run at once; it heals itself after `lease`, or earlier after the step's own
+    /// `heal_after`.
     ///
     /// # Errors
     /// When the step is not valid, there is no such run, or it is not in a phase with a system to break.
     pub async fn inject(&self, id: &str, step_yaml: &str, lease: Duration) -> Result<Injected, RunError> {
         let step: Step = serde_saphyr::from_str(step_yaml).map_err(|error| RunError::Invalid(error.to_string()))?;
+        let lease = lease_of(&step, lease)?;
         self.order(id, |reply| Order::Inject {
             spec: Box::new(step.fault),
             system: step.system,
@@ -297,13 +303,36 @@ impl Controller {
     }
 }
 
+/// How long a step by hand lasts. What it says and can't be done is refused by name.
+fn lease_of(step: &Step, lease: Duration) -> Result<Duration, RunError> {
+    let refused = |what: &str| {
+        Err(RunError::Invalid(format!(
+            "`{what}`: a step that is injected by hand begins at once; leave it out, and inject when it is time"
+        )))
+    };
+    match (&step.at, &step.when, step.heal_after) {
+        (Some(_), ..) => refused("at"),
+        (_, Some(_), _) => refused("when"),
+        (_, _, Some(after)) if after.get() > lease => Err(RunError::Invalid(format!(
+            "`heal_after: {after}` is longer than the lease of {} ms, which ends the fault first; ask for a longer lease",
+            lease.as_millis()
+        ))),
+        (_, _, Some(after)) => Ok(after.get()),
+        _ => Ok(lease),
+    }
+}
+
 impl Entry {
     fn info(&self, id: u64) -> RunInfo {
         let ended = self.feed.ended.borrow().clone();
         RunInfo {
             id: id.to_string(),
             scenario: self.scenario.clone(),
-            state: if ended.is_some() { "ended" } else { "running" },
+            state: match &ended {
+                None => "running",
+                Some(ended) if ended.interrupted => "aborted",
+                Some(_) => "ended",
+            },
             dir: self.dir.clone(),
             phase: self.phase.borrow().map(phase_name).unwrap_or_default(),
             exit_code: ended.as_ref().map_or(0, |ended| ended.exit_code),

@@ -1,10 +1,11 @@
 //! A run from its folder to its verdict: the sequence, and what follows every way out of it.
 
-use std::{path::Path, time::SystemTime};
+use std::{path::Path, pin::Pin, time::SystemTime};
 
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
+    caught::caught,
     drive::{Desk, Halt, Launch, Run, sequence},
     live::Ended,
     stage::{Common, Stage},
@@ -12,70 +13,51 @@ use super::{
 use crate::{
     backend::{
         journal::{Journal, StateDir, unique_run},
-        process::{end_own, sweep},
+        process::{Swept, end_own, sweep},
     },
-    base::{Nanos, RunClock},
-    history::{self, FORMAT, HarnessKind, Header, Phase, Recorder, RecorderLimits, Subscription},
+    base::{Exit, Nanos, RunClock},
+    history::{self, Event, FORMAT, HarnessEvent, HarnessKind, Header, Phase, Recorder, RecorderLimits, Subscription},
     plan::Plan,
     report,
     telemetry::Mirror,
     workload::StallWatch,
 };
 
+/// What a run does between its first and its last file.
+type Play = for<'a> fn(&'a mut Run, &'a Common) -> Playing<'a>;
+pub(super) type Playing<'a> = Pin<Box<dyn Future<Output = Result<(), Halt>> + Send + 'a>>;
+
 /// Starts a run in a task of its own. Its `ended` is set whatever happens, a panic included.
 pub(super) fn spawn(launch: Launch) {
+    spawn_to_play(launch, |run, common| Box::pin(run.play(common)));
+}
+
+pub(super) fn spawn_to_play(launch: Launch, play: Play) {
     let ended = launch.ended.clone();
     tokio::spawn(async move {
         let dir = launch.dir.clone();
-        let outcome = tokio::spawn(whole(launch)).await;
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let mut reasons = vec![format!("the run's own task failed: {error}; see {}", dir.display())];
-                reasons.extend(heal_after_panic(&dir).await);
-                failed(1, reasons)
-            }
-        };
+        let outcome = caught(whole(launch, play)).await.unwrap_or_else(|panic| {
+            let reason = format!("the run's own task panicked: {panic}; see {}", dir.display());
+            failed(Exit::Internal, reason)
+        });
         ended.send_replace(Some(outcome));
     });
 }
 
-/// Ends what the run in `dir` left behind when it panicked. Its harness still lives, so no sweep would touch it.
-async fn heal_after_panic(dir: &Path) -> Vec<String> {
-    let clock = RunClock::start();
-    let pointers = StateDir::of_user().and_then(|state| Ok((state.pointers()?, state)));
-    let (pointers, state) = match pointers {
-        Ok(found) => found,
-        Err(error) => {
-            return vec![format!(
-                "find what it left: {error}; run `firedrill heal` when this has ended"
-            )];
-        }
-    };
-    let mut left = Vec::new();
-    for pointer in pointers.iter().filter(|pointer| pointer.journal.starts_with(dir)) {
-        let (_, remains) = end_own(&pointer.run, None, clock).await;
-        if remains.is_empty() {
-            left.extend(state.remove(&pointer.run).err().map(|error| error.to_string()));
-        }
-        left.extend(remains);
-    }
-    left
-}
-
-fn failed(exit_code: i32, reasons: Vec<String>) -> Ended {
+fn failed(exit: Exit, reason: String) -> Ended {
     Ended {
         verdict: "unknown".to_owned(),
-        exit_code,
-        reasons,
+        exit_code: i32::from(exit.code()),
+        reasons: vec![reason],
         ..Ended::default()
     }
 }
 
-async fn whole(launch: Launch) -> Ended {
+async fn whole(launch: Launch, play: Play) -> Ended {
     let Launch {
         plan,
         dir,
+        state,
         recorder: publish,
         progress,
         phase,
@@ -86,12 +68,12 @@ async fn whole(launch: Launch) -> Ended {
     let (clock, origin) = (RunClock::start(), wall_clock());
     let header = match header(&plan, origin) {
         Ok(header) => header,
-        Err(error) => return failed(1, vec![error]),
+        Err(error) => return failed(Exit::Internal, error),
     };
-    let opened = open(&dir, &plan, &header).await;
+    let opened = open(&dir, &plan, &header, &state).await;
     let (recorder, journal, swept) = match opened {
         Ok(opened) => opened,
-        Err(error) => return failed(1, vec![error]),
+        Err((exit, error)) => return failed(exit, error),
     };
     publish.send_replace(Some(recorder.clone()));
     let mirror = mirror(&header, origin, recorder.subscribe(0));
@@ -128,11 +110,19 @@ async fn whole(launch: Launch) -> Ended {
             format!("start the watch over the harness itself: {error}"),
         );
     }
-    let result = run.play(&common).await;
+    let result = caught(play(&mut run, &common))
+        .await
+        .unwrap_or_else(|panic| Err(Halt::Failed(format!("the run panicked: {panic}"))));
     drop(watch);
-    run.conclude(result, &common).await;
+    let interrupted = result == Err(Halt::Interrupted);
+    if let Err(panic) = caught(run.conclude(result)).await {
+        run.note(HarnessKind::Failure, format!("the healing panicked: {panic}"));
+    }
+    run.stages.clear();
+    run.leave_nothing(&common.journal).await;
     drop(run);
     let mut ended = judge(&dir, &recorder).await;
+    ended.interrupted = interrupted;
     // The folder holds the history now; a controller that does many runs would hold all of them in memory.
     publish.send_replace(None);
     ended.at = clock.now();
@@ -143,11 +133,19 @@ async fn whole(launch: Launch) -> Ended {
 }
 
 /// The folder's first files. Returns what earlier runs had left and was swept, in words.
-async fn open(dir: &Path, plan: &Plan, header: &Header) -> Result<(Recorder, Journal, Vec<String>), String> {
-    let state = StateDir::of_user().map_err(|error| error.to_string())?;
-    let swept = sweep(&state, RunClock::start())
+async fn open(
+    dir: &Path,
+    plan: &Plan,
+    header: &Header,
+    state: &StateDir,
+) -> Result<(Recorder, Journal, Vec<String>), (Exit, String)> {
+    let swept = sweep(state, RunClock::start())
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| (Exit::HealFailed, format!("sweep what earlier runs left: {error}")))?;
+    if let Some(dirty) = dirty(&swept) {
+        return Err((Exit::HealFailed, dirty));
+    }
+    let (recorder, journal) = first_files(dir, plan, header, state).map_err(|error| (Exit::Internal, error))?;
     let swept = swept.iter().filter(|run| !run.owned).map(|run| {
         format!(
             "swept what run {} had left: {} processes, {} acts",
@@ -156,13 +154,32 @@ async fn open(dir: &Path, plan: &Plan, header: &Header) -> Result<(Recorder, Jou
             run.undone.len()
         )
     });
+    Ok((recorder, journal, swept.collect()))
+}
+
+/// Why this host can't be used for a run: what an earlier one left and nobody could undo. It would be measured too.
+pub(super) fn dirty(swept: &[Swept]) -> Option<String> {
+    let left: Vec<String> = swept
+        .iter()
+        .filter(|run| !run.left.is_empty())
+        .map(|run| format!("run {} left: {}", run.run, run.left.join(", ")))
+        .collect();
+    (!left.is_empty()).then(|| {
+        format!(
+            "this host is dirty, and could not be swept: {}; end what is named by hand, then run `firedrill heal`",
+            left.join("; ")
+        )
+    })
+}
+
+fn first_files(dir: &Path, plan: &Plan, header: &Header, state: &StateDir) -> Result<(Recorder, Journal), String> {
     let resolved = dir.join("scenario.resolved.yaml");
     std::fs::write(&resolved, plan.to_yaml()?).map_err(|error| format!("write {}: {error}", resolved.display()))?;
     let history = dir.join(history::FILE_NAME);
     let recorder =
         Recorder::create(&history, header.clone(), RecorderLimits::default()).map_err(|error| error.to_string())?;
-    let journal = Journal::create(dir, &unique_run(&plan.scenario), &state).map_err(|error| error.to_string())?;
-    Ok((recorder, journal, swept.collect()))
+    let journal = Journal::create(dir, &unique_run(&plan.scenario), state).map_err(|error| error.to_string())?;
+    Ok((recorder, journal))
 }
 
 impl Run {
@@ -175,7 +192,7 @@ impl Run {
     }
 
     /// Heals, tears down, and writes down why the sequence was left early, if it was.
-    async fn conclude(&mut self, result: Result<(), Halt>, common: &Common) {
+    async fn conclude(&mut self, result: Result<(), Halt>) {
         match &result {
             Ok(()) | Err(Halt::NotSteady) => {}
             Err(Halt::Interrupted) => self.note(HarnessKind::Interrupted, "asked to stop; healing"),
@@ -193,13 +210,27 @@ impl Run {
         if let Some(trouble) = self.recorder.trouble() {
             self.note(HarnessKind::Failure, trouble);
         }
-        match common.journal.close() {
-            Ok(true) => {}
-            Ok(false) => self.note(
-                HarnessKind::Dirty,
-                "the undo journal holds acts that were not undone; run `firedrill heal`",
-            ),
-            Err(error) => self.note(HarnessKind::Failure, error.to_string()),
+    }
+
+    /// Closes the journal. What it still holds then was passed by: a panic went through whoever was to undo it.
+    async fn leave_nothing(&self, journal: &Journal) {
+        let closed = match journal.close() {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let (ended, left) = end_own(journal.run(), None, self.clock).await;
+                self.note(
+                    HarnessKind::Note,
+                    format!("ended what was left of the run: {} processes", ended.len()),
+                );
+                for left in &left {
+                    self.note(HarnessKind::Dirty, format!("{left}; end it, then run `firedrill heal`"));
+                }
+                if left.is_empty() { journal.close_swept() } else { Ok(()) }
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            self.note(HarnessKind::Dirty, format!("{error}; run `firedrill heal`"));
         }
     }
 }
@@ -210,14 +241,22 @@ async fn judge(dir: &Path, recorder: &Recorder) -> Ended {
     let judged = tokio::task::spawn_blocking(move || conclude(&recorder, &dir)).await;
     match judged {
         Ok(Ok(ended)) => ended,
-        Ok(Err(error)) => failed(1, vec![error]),
-        Err(error) => failed(1, vec![format!("the judging failed: {error}")]),
+        Ok(Err(error)) => failed(Exit::Internal, error),
+        Err(error) => failed(Exit::Internal, format!("the judging failed: {error}")),
     }
 }
 
 fn conclude(recorder: &Recorder, dir: &Path) -> Result<Ended, String> {
-    recorder.finish().map_err(|error| error.to_string())?;
-    let recorded = recorder.recorded();
+    let unfinished = recorder.finish().err();
+    let mut recorded = recorder.recorded();
+    // What happened is in memory all the same: it is judged, and said to be in no file.
+    if let Some(error) = unfinished {
+        recorded.events.push(Event::Harness(HarnessEvent {
+            at: recorded.events.last().map(Event::at).unwrap_or_default(),
+            kind: HarnessKind::Failure,
+            text: format!("the history could not be finished, and `firedrill check` won't say the same: {error}"),
+        }));
+    }
     let judgement = report::judge_events(recorded.header, recorded.events, None);
     report::write_all(&judgement, dir).map_err(|error| error.to_string())?;
     let document = report::document(&judgement);
@@ -225,6 +264,8 @@ fn conclude(recorder: &Recorder, dir: &Path) -> Result<Ended, String> {
         verdict: judgement.verdict().as_str().to_owned(),
         exit_code: i32::from(judgement.exit().code()),
         reasons: judgement.reasons.clone(),
+        summary: report::summary(&judgement, false),
+        summary_coloured: report::summary(&judgement, true),
         run_json: serde_json::to_string_pretty(&document).map_err(|error| error.to_string())?,
         ..Ended::default()
     })
@@ -266,12 +307,15 @@ async fn finish_mirror((task, stop): Mirroring, at: Nanos, verdict: &str) {
 fn header(plan: &Plan, origin: SystemTime) -> Result<Header, String> {
     let started = jiff::Timestamp::try_from(origin).map_err(|error| format!("the host's clock can't be: {error}"))?;
     let uname = nix::sys::utsname::uname().map_err(|error| format!("ask what this host is: {error}"))?;
+    let directory = std::env::current_dir().map_err(|error| format!("ask for the working folder: {error}"))?;
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let versions = [
         ("firedrill", env!("CARGO_PKG_VERSION").to_owned()),
         ("kernel", uname.release().to_string_lossy().into_owned()),
         ("machine", uname.machine().to_string_lossy().into_owned()),
         ("cores", cores.to_string()),
+        // The scenario's path in the plan is as it was given, from here.
+        ("directory", directory.display().to_string()),
         (
             "build",
             if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),

@@ -73,6 +73,8 @@ fn run_ended(ended: Ended) -> wire::RunEnded {
         exit_code,
         reasons,
         run_json,
+        summary,
+        summary_coloured,
         ..
     } = ended;
     wire::RunEnded {
@@ -80,6 +82,8 @@ fn run_ended(ended: Ended) -> wire::RunEnded {
         exit_code,
         reasons,
         run_json,
+        summary,
+        summary_coloured,
     }
 }
 

@@ -86,8 +86,13 @@ impl Bench {
     pub(crate) fn start(&self, yaml: &str) -> Running {
         let scenario = self.scenario(yaml);
         let scenario = scenario.to_str().expect("a temporary path is text");
+        self.start_with(&["run", scenario, "--out", "out"])
+    }
+
+    /// Starts the command and hands it over with its lines as they come.
+    pub(crate) fn start_with(&self, args: &[&str]) -> Running {
         let mut child = self
-            .firedrill(&["run", scenario, "--out", "out"])
+            .firedrill(args)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -192,6 +197,32 @@ pub(crate) fn processes_of(dir: &Path) -> Vec<u32> {
 pub(crate) fn state_of(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// The sockets, by inode, on which these processes listen.
+pub(crate) fn listening(pids: &[u32]) -> std::collections::BTreeSet<String> {
+    let sockets = pids
+        .iter()
+        .flat_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten());
+    let inodes: std::collections::BTreeSet<String> = sockets
+        .filter_map(|entry| {
+            let link = fs::read_link(entry.path()).ok()?;
+            Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    all_listening().intersection(&inodes).cloned().collect()
+}
+
+/// The sockets, by inode, on which anybody listens.
+pub(crate) fn all_listening() -> std::collections::BTreeSet<String> {
+    const LISTEN: &str = "0A";
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let rows = tables.iter().flat_map(|table| table.lines().skip(1));
+    rows.filter_map(|row| {
+        let fields: Vec<&str> = row.split_whitespace().collect();
+        (*fields.get(3)? == LISTEN).then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
+    })
+    .collect()
 }
 
 /// What the command printed.
