@@ -47,6 +47,21 @@ fn everything_that_is_listed_is_explained() {
 }
 
 #[test]
+fn a_scenario_says_what_it_rehearses_and_what_comes_later() {
+    let text = new::template(new::Kind::Messaging, "my-drill");
+    let claims = "claims: { now: [the cut], later: [the membership storm, the cold start] }\n";
+    let loaded = crate::scenario::read("my-drill.yaml", &format!("{text}{claims}"))
+        .unwrap_or_else(|error| panic!("{}", error.render(false)));
+    let said = explain::scenario_text(&loaded);
+    for part in [
+        "This version rehearses\n  - the cut\n",
+        "What comes later\n  - the membership storm\n  - the cold start\n",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
 fn a_new_scenario_reads_and_plans() {
     for kind in [new::Kind::Messaging, new::Kind::Command] {
         let text = new::template(kind, "my-drill");

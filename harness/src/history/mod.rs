@@ -19,7 +19,7 @@ mod writer;
 
 pub use event::*;
 pub use facts::{HOLD, LAG_P99_MS_MAX, LoadFacts, PHASE_OPERATIONS_MIN, RunFacts, SHED_RATIO_MAX};
-pub use reader::{HistoryError, ReadLimits, Recorded, fuzz_read, read, read_from};
+pub use reader::{HistoryError, ReadLimits, Recorded, fuzz_read, read, read_from, read_header};
 pub use recorder::{Recorder, RecorderLimits, Subscription};
 pub use spans::{EVENTS_MAX, SpanEvent, SpanRecord, SpanTracker, Trace, TraceIds, phase_name};
 pub use view::{Delivery, Device, DeviceEvent, Fate, History, Item, Logical, SystemView};

@@ -78,24 +78,30 @@ pub fn read(path: &Path) -> Result<Recorded, HistoryError> {
     })
 }
 
+/// Reads the header of the history at `path`, and nothing behind it.
+///
+/// # Errors
+/// As [`read`], for the header.
+pub fn read_header(path: &Path) -> Result<Header, HistoryError> {
+    let io = |source| HistoryError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(io)?;
+    let header = Lines::over(file, ReadLimits::default()).and_then(|mut lines| lines.header());
+    header.map_err(|problem| HistoryError::Malformed {
+        path: path.to_owned(),
+        problem,
+    })
+}
+
 /// Reads a history from compressed bytes. What is wrong comes back in words.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_from(compressed: impl Read, limits: ReadLimits) -> Result<Recorded, String> {
-    let decoder = zstd::stream::read::Decoder::new(compressed).map_err(|e| format!("not a zstd stream: {e}"))?;
-    let mut lines = Lines {
-        input: BufReader::with_capacity(256 * 1024, decoder),
-        limits,
-        taken: 0,
-        number: 0,
-        line: Vec::new(),
-    };
-    let header = match lines.next()? {
-        Line::Whole => parse_header(&lines.line)?,
-        Line::End => return Err("empty: a history starts with its header".to_owned()),
-        Line::Torn(why) => return Err(format!("cut off inside its header ({why}): nothing can be judged")),
-    };
+    let mut lines = Lines::over(compressed, limits)?;
+    let header = lines.header()?;
     let mut events = Vec::new();
     let torn = loop {
         match lines.next()? {
@@ -150,7 +156,30 @@ struct Lines<R: io::Read> {
     line: Vec<u8>,
 }
 
+type Decoded<R> = zstd::stream::read::Decoder<'static, BufReader<R>>;
+
+impl<R: io::Read> Lines<Decoded<R>> {
+    fn over(compressed: R, limits: ReadLimits) -> Result<Self, String> {
+        let decoder = zstd::stream::read::Decoder::new(compressed).map_err(|e| format!("not a zstd stream: {e}"))?;
+        Ok(Self {
+            input: BufReader::with_capacity(256 * 1024, decoder),
+            limits,
+            taken: 0,
+            number: 0,
+            line: Vec::new(),
+        })
+    }
+}
+
 impl<R: io::Read> Lines<R> {
+    fn header(&mut self) -> Result<Header, String> {
+        match self.next()? {
+            Line::Whole => parse_header(&self.line),
+            Line::End => Err("empty: a history starts with its header".to_owned()),
+            Line::Torn(why) => Err(format!("cut off inside its header ({why}): nothing can be judged")),
+        }
+    }
+
     /// The next line into `self.line`.
     fn next(&mut self) -> Result<Line, String> {
         self.line.clear();
