@@ -91,6 +91,9 @@ impl Cluster {
             retention: Retention::default(),
             state: Default::default(),
             verification: Verification::default(),
+            capacity: target_service::node::Capacity::default(),
+            login_ramp: target_service::node::LoginRamp::default(),
+            protections: target_service::node::Protections::default(),
         }
     }
 

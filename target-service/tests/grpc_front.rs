@@ -13,10 +13,11 @@ use firedrill_proto::chat::v1::{
     ContactsResponse, Delivery, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest,
     HistoryResponse, ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse,
     MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
-    Position, PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, Route, RoutesRequest,
-    RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
-    SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest,
-    TransferLeaderResponse, messaging_client::MessagingClient, subscribe_event::Event,
+    Position, PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest,
+    RequestCodeResponse, Route, RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest,
+    SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent,
+    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse, messaging_client::MessagingClient,
+    subscribe_event::Event,
 };
 use target_service::{
     client::{CallError, ChannelOptions, Channels, Client, StreamEnd, UnknownCause},
@@ -67,6 +68,12 @@ impl ClientApi for Scripted {
         Ok(SetVerificationResponse {
             delay_ms: request.delay_ms,
             failing: request.failing,
+        })
+    }
+
+    async fn ramp_logins(&self, request: RampLoginsRequest, _: Call) -> Answer<RampLoginsResponse> {
+        Ok(RampLoginsResponse {
+            per_second: f64::from(request.from_per_second),
         })
     }
 

@@ -5,10 +5,10 @@ use std::{future::Future, time::Duration};
 use firedrill_proto::chat::v1::{
     AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
     HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest, PresenceResponse,
-    RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest, SendResponse,
-    SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse,
-    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient,
-    messaging_client::MessagingClient,
+    RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse,
+    SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse,
+    StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    admin_client::AdminClient, messaging_client::MessagingClient,
 };
 use tonic::{
     Request, Response, Status,
@@ -299,6 +299,15 @@ impl Client {
         request: SetVerificationRequest,
     ) -> Result<SetVerificationResponse, CallError> {
         let call = |channel, request| async move { admin(channel).set_verification(request).await };
+        self.at(node, request, call).await
+    }
+
+    /// Has the log-in limit of `node` grow from one rate to another, beginning now. Gives the rate that was in force.
+    ///
+    /// # Errors
+    /// When the attempt fails.
+    pub async fn ramp_logins(&self, node: u64, request: RampLoginsRequest) -> Result<RampLoginsResponse, CallError> {
+        let call = |channel, request| async move { admin(channel).ramp_logins(request).await };
         self.at(node, request, call).await
     }
 

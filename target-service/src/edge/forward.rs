@@ -19,9 +19,10 @@ use firedrill_proto::chat::v1::{
     ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
     ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
     MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
-    PresenceResponse, QueueStatus, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest,
-    SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest,
-    StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    PresenceResponse, QueueStatus, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
+    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
+    SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest,
+    TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -334,6 +335,10 @@ impl ClientApi for Forward {
     }
 
     async fn abort_operation(&self, _: AbortOperationRequest, _: Call) -> Answer<AbortOperationResponse> {
+        nothing_for_operators()
+    }
+
+    async fn ramp_logins(&self, _: RampLoginsRequest, _: Call) -> Answer<RampLoginsResponse> {
         nothing_for_operators()
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use firedrill_proto::chat::v1::{
     AbortOperationRequest, AbortOperationResponse, AuditRequest, AuditResponse, DigestRequest, DigestResponse,
-    FenceRequest, FenceResponse, MoveReplicaRequest, MoveReplicaResponse, SetVerificationRequest,
-    SetVerificationResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
-    admin_server::Admin,
+    FenceRequest, FenceResponse, MoveReplicaRequest, MoveReplicaResponse, RampLoginsRequest, RampLoginsResponse,
+    SetVerificationRequest, SetVerificationResponse, StatusRequest, StatusResponse, TransferLeaderRequest,
+    TransferLeaderResponse, admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 use tracing::{debug_span, info_span};
@@ -85,6 +85,16 @@ impl Admin for AdminPlane {
         let span = info_span!("chat.abort_operation", otel.kind = "server", operation);
         let run = |api: Arc<dyn ClientApi>, request, call| async move { api.abort_operation(request, call).await };
         self.0.call(span, request, run).await
+    }
+
+    async fn ramp_logins(&self, request: Request<RampLoginsRequest>) -> Result<Response<RampLoginsResponse>, Status> {
+        let asked = request.get_ref();
+        let (from, to, over_ms) = (asked.from_per_second, asked.to_per_second, asked.over_ms);
+        let span = info_span!("chat.ramp_logins", otel.kind = "server", from, to, over_ms);
+        let answer = self.0.call(span, request, |api, request, call| async move {
+            api.ramp_logins(request, call).await
+        });
+        answer.await
     }
 
     async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {

@@ -9,9 +9,10 @@ use firedrill_proto::chat::v1::{
     ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
     ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
     MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
-    PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest,
-    SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest,
-    StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest,
+    RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
+    SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 use tokio::sync::mpsc;
 
@@ -223,6 +224,8 @@ pub trait ClientApi: Send + Sync + 'static {
     async fn move_replica(&self, request: MoveReplicaRequest, call: Call) -> Answer<MoveReplicaResponse>;
     /// Has an operation end with the source serving, if this node leads the placement group.
     async fn abort_operation(&self, request: AbortOperationRequest, call: Call) -> Answer<AbortOperationResponse>;
+    /// Has this node's log-in limit grow from one rate to another, beginning now.
+    async fn ramp_logins(&self, request: RampLoginsRequest, call: Call) -> Answer<RampLoginsResponse>;
     /// Digest of this node's applied state of a shard.
     async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse>;
 }

@@ -90,20 +90,6 @@ impl Node {
                 if let Err(refused) = validate::open_session(request.user, request.device, ask.shard, shards) {
                     return self.refuse(waiting, &refused);
                 }
-                // Only a log-in that would be proposed takes from the budget.
-                if let Err(refusal) = self.admit(ask, true) {
-                    return self.turn_away(waiting, refusal);
-                }
-                if let Err(delay) = self.logins.take(self.clock.now()) {
-                    let limit = self.config.bounds.logins_per_second;
-                    let message = format!("log-ins are limited to {limit} a second at this node");
-                    let refusal = Refusal {
-                        shard: Some(ask.shard),
-                        epoch: self.routes.epoch(),
-                        ..Refusal::new(Reason::Overloaded, message).after(delay)
-                    };
-                    return self.turn_away(waiting, refusal);
-                }
                 let command = OpenSessionCommand {
                     user: request.user,
                     device: request.device,
@@ -273,6 +259,10 @@ impl Node {
                     self.answer(to, Err(refusal));
                 }
             },
+            Request::RampLogins(request, to) => {
+                let before = self.ramp_logins(&request);
+                self.answer(to, Ok(before));
+            }
             Request::Digest(request, to) => {
                 let answer = self.digest(&request);
                 self.answer(to, answer);
@@ -307,7 +297,7 @@ impl Node {
     pub(super) fn admit(&self, ask: Ask, proposes: bool) -> Answer<()> {
         let now = self.clock.now();
         let epoch = self.routes.epoch();
-        if ask.deadline.is_some_and(|deadline| deadline <= now) {
+        if self.config.protections.deadlines && ask.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(Refusal::new(Reason::Expired, "its deadline passed in the node's queue"));
         }
         if self.routes.is_stale(ask.shard, ask.epoch) {
@@ -378,7 +368,7 @@ impl Node {
     }
 
     pub(super) fn propose(&mut self, ask: Ask, command: command::Command, waiting: Waiting) {
-        if waiting.is_gone() {
+        if self.config.protections.deadlines && waiting.is_gone() {
             return;
         }
         if let Err(refusal) = self.admit(ask, true) {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Capacity, LoginRamp, Protections};
 use crate::chat::{Settings, validate::GROUP_MEMBERS_MAX};
 
 /// Deliberately wrong behaviours. They exist only in binaries built with the feature `plants`; asking another binary for
@@ -183,6 +184,8 @@ pub struct Bounds {
     pub message_bytes: u64,
     /// Items in one outbox batch.
     pub outbox_batch: usize,
+    /// Bytes that one outbox may have on their way, not acknowledged; a single larger item goes alone.
+    pub outbox_bytes: usize,
     /// Members of a group: the same at every node, at most 200.
     pub group_members: u64,
     /// Devices a second that may fetch their state anew at this node; 0 is no limit.
@@ -208,6 +211,7 @@ impl Default for Bounds {
             inflight_messages: 16,
             message_bytes: 128 << 10,
             outbox_batch: 128,
+            outbox_bytes: 1 << 20,
             group_members: GROUP_MEMBERS_MAX,
             syncs_per_second: 50,
             sync_burst: 50,
@@ -324,6 +328,15 @@ pub struct NodeConfig {
     /// Sign-ups.
     #[serde(default)]
     pub verification: Verification,
+    /// What it can do at once.
+    #[serde(default)]
+    pub capacity: Capacity,
+    /// How the log-in limit grows after a start.
+    #[serde(default)]
+    pub login_ramp: LoginRamp,
+    /// What protects it from more than it can do.
+    #[serde(default)]
+    pub protections: Protections,
 }
 
 const fn default_replication_factor() -> u32 {
@@ -450,6 +463,7 @@ impl NodeConfig {
             );
         }
         self.timing.check()?;
+        self.capacity.check()?;
         for (key, value) in [
             ("bounds.inbox", self.bounds.inbox),
             ("bounds.peer_inbox", self.bounds.peer_inbox),
@@ -496,6 +510,9 @@ impl NodeConfig {
             if value == 0 {
                 return bad(key, "0".to_owned(), "at least 1");
             }
+        }
+        if self.bounds.outbox_bytes == 0 {
+            return bad("bounds.outbox_bytes", "0".to_owned(), "at least 1");
         }
         if self.retention.checkpoint_every == 0 {
             return bad("retention.checkpoint_every", "0".to_owned(), "at least 1");
@@ -597,6 +614,9 @@ shards = 4
                 "half of what waits for a peer",
             ),
             ("[peers]", "[state]\noutbox_max = 0\n[peers]", "state.outbox_max"),
+            ("[peers]", "[capacity]\nqueue_ms = 0\n[peers]", "capacity.queue_ms"),
+            ("[peers]", "[capacity.costs]\nsend = 0\n[peers]", "capacity.costs.send"),
+            ("[peers]", "[protections]\nhope = true\n[peers]", "hope"),
         ] {
             let error = NodeConfig::parse(&TEXT.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(words), "{to}: {error}");

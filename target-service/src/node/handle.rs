@@ -15,9 +15,10 @@ use firedrill_proto::chat::v1::{
     ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
     ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
     MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
-    PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse,
-    SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse,
-    StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
+    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
+    SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -232,6 +233,10 @@ impl ClientApi for NodeHandle {
 
     async fn abort_operation(&self, request: AbortOperationRequest, call: Call) -> Answer<AbortOperationResponse> {
         self.ask(call, |reply| Request::AbortOperation(request, reply)).await
+    }
+
+    async fn ramp_logins(&self, request: RampLoginsRequest, call: Call) -> Answer<RampLoginsResponse> {
+        self.ask(call, |reply| Request::RampLogins(request, reply)).await
     }
 
     async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse> {

@@ -9,13 +9,13 @@ use firedrill_proto::chat::v1::{
     ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
     ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
     MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
-    PresenceRequest, PresenceResponse, RequestCodeRequest, RequestCodeResponse, RoutesResponse, SendRequest,
-    SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusResponse,
-    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
+    RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
+    SignUpResponse, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Answer, Subscription};
+use super::api::{Answer, Refusal, Subscription};
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Answer<T>>;
@@ -44,9 +44,42 @@ pub(crate) enum Request {
     TransferLeader(TransferLeaderRequest, Reply<TransferLeaderResponse>),
     Fence(FenceRequest, Reply<FenceResponse>),
     SetVerification(SetVerificationRequest, Reply<SetVerificationResponse>),
+    RampLogins(RampLoginsRequest, Reply<RampLoginsResponse>),
     Digest(DigestRequest, Reply<DigestResponse>),
     MoveReplica(MoveReplicaRequest, Reply<MoveReplicaResponse>),
     AbortOperation(AbortOperationRequest, Reply<AbortOperationResponse>),
+}
+
+impl Request {
+    /// Turns it away. Whoever doesn't listen any more needs no answer.
+    pub(crate) fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Code(_, to) => drop(to.send(Err(refusal))),
+            Self::SignUp(_, to) => drop(to.send(Err(refusal))),
+            Self::OpenSession(_, to) => drop(to.send(Err(refusal))),
+            Self::Send(_, to) => drop(to.send(Err(refusal))),
+            Self::Subscribe(_, to) => drop(to.send(Err(refusal))),
+            Self::Acknowledge(_, to) => drop(to.send(Err(refusal))),
+            Self::Presence(_, to) => drop(to.send(Err(refusal))),
+            Self::Open(_, to) | Self::Sync(_, to) => drop(to.send(Err(refusal))),
+            Self::Acquit(_, to) => drop(to.send(Err(refusal))),
+            Self::ImportContacts(_, to) => drop(to.send(Err(refusal))),
+            Self::Contacts(_, to) => drop(to.send(Err(refusal))),
+            Self::ChangeGroup(_, to) => drop(to.send(Err(refusal))),
+            Self::Members(_, to) => drop(to.send(Err(refusal))),
+            Self::Audit(_, to) => drop(to.send(Err(refusal))),
+            Self::History(_, to) => drop(to.send(Err(refusal))),
+            Self::Routes(to) => drop(to.send(Err(refusal))),
+            Self::Status(to) => drop(to.send(Err(refusal))),
+            Self::TransferLeader(_, to) => drop(to.send(Err(refusal))),
+            Self::Fence(_, to) => drop(to.send(Err(refusal))),
+            Self::SetVerification(_, to) => drop(to.send(Err(refusal))),
+            Self::RampLogins(_, to) => drop(to.send(Err(refusal))),
+            Self::Digest(_, to) => drop(to.send(Err(refusal))),
+            Self::MoveReplica(_, to) => drop(to.send(Err(refusal))),
+            Self::AbortOperation(_, to) => drop(to.send(Err(refusal))),
+        }
+    }
 }
 
 /// A call in the queue.

@@ -2,13 +2,14 @@
 //!
 //! [`channel`] makes the two ends of its queues: the [`NodeHandle`] (which is the [`ClientApi`]) goes to the fronts and to
 //! the transport, the [`Inbox`] to the loop, [`run`]. A turn of the loop takes in what came (`run.rs`, `peers.rs`, `calls.rs`,
-//! `people.rs`, `operators.rs`), has
+//! `people.rs`, `operators.rs`; clients through the gate of `admission`, behind `reception.rs`), has
 //! every replica say what follows, makes all of that durable with one sync, sends, applies and answers (`flush.rs`).
 //! A shard (`shard.rs`) is a replica, a state machine, and those who wait: for outcomes (`waiting.rs`), for confirmed
 //! reads, and for deliveries (`streams.rs`). Its leader carries its outboxes to other shards (`outbox.rs`).
 //! Which shards a node holds is what the placement group says (`council.rs`, on the nodes that hold it); each node keeps the
 //! newest map, starts and forgets replicas by it, and changes the members of those that it leads (`moves.rs`).
 
+mod admission;
 mod api;
 mod calls;
 mod catch_up;
@@ -28,6 +29,7 @@ mod peers;
 mod people;
 #[cfg(feature = "plants")]
 mod plants;
+mod reception;
 mod recover;
 mod routes;
 mod run;
@@ -38,6 +40,7 @@ mod tests;
 mod verification;
 mod waiting;
 
+pub use admission::{Capacity, Costs, LoginRamp, Protections};
 pub use api::{Answer, Call, ClientApi, Reason, Refusal, Subscription};
 pub use config::{Bounds, CATCH_UP_BYTES_MAX, ConfigError, NodeConfig, Plant, Retention, Timing, Verification};
 pub use handle::{NodeHandle, channel};

@@ -131,6 +131,7 @@ impl Node {
                 sync_us_p50: self.sync_times.quantile_us(0.5),
                 sync_us_p99: self.sync_times.quantile_us(0.99),
             }),
+            admission: Some(self.admission()),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use firedrill_proto::chat::v1::{OutboxAck, OutboxBatch, OutboxItem, peer_message::Message};
 
-use super::net::Net;
+use prost::Message as _;
+
+use super::{admission::InFlight, net::Net};
 use crate::chat::{ChatError, Machine};
 
 /// Batches on their way before an acknowledgement is needed.
@@ -35,6 +37,7 @@ struct Pump {
     turn: usize,
     trim_at: Option<Duration>,
     trimming: bool,
+    in_flight: InFlight,
 }
 
 /// A way to find the nodes of another shard.
@@ -50,15 +53,18 @@ pub(super) trait Directory {
 pub(super) struct Outbox {
     shard: u32,
     batch: u64,
+    /// Bytes on their way to one shard; none is no bound.
+    bytes_max: Option<usize>,
     resend: Duration,
     pumps: BTreeMap<u32, Pump>,
 }
 
 impl Outbox {
-    pub(super) const fn new(shard: u32, batch: usize, resend: Duration) -> Self {
+    pub(super) const fn new(shard: u32, batch: usize, bytes_max: Option<usize>, resend: Duration) -> Self {
         Self {
             shard,
             batch: batch as u64,
+            bytes_max,
             resend,
             pumps: BTreeMap::new(),
         }
@@ -68,8 +74,8 @@ impl Outbox {
     pub(super) fn start(&mut self, machine: &Machine, now: Duration) -> Result<(), ChatError> {
         self.pumps.clear();
         for outbox in machine.outbox_shards()? {
-            self.pumps
-                .insert(outbox.to_shard, Pump::new(outbox.trimmed_through, now));
+            let pump = Pump::new(outbox.trimmed_through, self.bytes_max, now);
+            self.pumps.insert(outbox.to_shard, pump);
         }
         Ok(())
     }
@@ -87,9 +93,12 @@ impl Outbox {
         net: &mut Net,
         now: Duration,
     ) -> Result<(), ChatError> {
-        let pump = self.pumps.entry(to).or_insert_with(|| Pump::new(0, now));
+        let fresh = || Pump::new(0, self.bytes_max, now);
+        let pump = self.pumps.entry(to).or_insert_with(fresh);
         while pump.sent - pump.acked < self.batch * pump.window {
-            let items = machine.outbox_pending(to, pump.sent, self.batch as usize)?;
+            let mut items = machine.outbox_pending(to, pump.sent, self.batch as usize)?;
+            // What doesn't fit goes once the recipient has acknowledged some of it.
+            items.truncate(pump.in_flight.fitting(items.iter().map(OutboxItem::encoded_len)));
             let Some(last) = items.last().map(|item| item.outbox_sequence) else {
                 break;
             };
@@ -97,6 +106,9 @@ impl Outbox {
                 pump.resend_at = now + self.resend;
             }
             pump.sent = last;
+            for item in &items {
+                pump.in_flight.sent(item.outbox_sequence, item.encoded_len());
+            }
             let members = directory.members(to);
             let node = match directory.leader(to) {
                 Some(leader) => leader,
@@ -119,6 +131,7 @@ impl Outbox {
             && ack.through > pump.acked
         {
             pump.acked = ack.through;
+            pump.in_flight.acknowledged(ack.through);
             pump.sent = pump.sent.max(ack.through);
             pump.window = WINDOW_BATCHES;
             pump.resend_at = now + self.resend;
@@ -132,6 +145,7 @@ impl Outbox {
         for (to, pump) in &mut self.pumps {
             if pump.sent > pump.acked && now >= pump.resend_at {
                 pump.sent = pump.acked;
+                pump.in_flight.lost();
                 pump.window = 1;
                 pump.turn = pump.turn.wrapping_add(1);
                 overdue.push(*to);
@@ -167,8 +181,9 @@ impl Outbox {
 }
 
 impl Pump {
-    const fn new(trimmed: u64, now: Duration) -> Self {
+    const fn new(trimmed: u64, bytes_max: Option<usize>, now: Duration) -> Self {
         Self {
+            in_flight: InFlight::new(bytes_max),
             trimmed,
             acked: trimmed,
             sent: trimmed,
@@ -314,8 +329,8 @@ mod tests {
             to_shard: 2,
             through,
         };
-        let mut outbox = Outbox::new(0, 128, ms(150));
-        outbox.pumps.insert(2, Pump::new(0, ms(0)));
+        let mut outbox = Outbox::new(0, 128, None, ms(150));
+        outbox.pumps.insert(2, Pump::new(0, None, ms(0)));
         outbox.acknowledged(ack(10), ms(0));
         assert!(outbox.due_for_trim(ms(50)).is_empty());
         assert_eq!(outbox.due_for_trim(ms(100)), [(2, 10)]);
@@ -330,8 +345,8 @@ mod tests {
     #[test]
     fn what_is_not_acknowledged_goes_back_and_is_tried_elsewhere() {
         let ms = Duration::from_millis;
-        let mut outbox = Outbox::new(0, 128, ms(150));
-        let mut pump = Pump::new(7, ms(0));
+        let mut outbox = Outbox::new(0, 128, None, ms(150));
+        let mut pump = Pump::new(7, None, ms(0));
         pump.sent = 20;
         pump.resend_at = ms(150);
         outbox.pumps.insert(2, pump);

@@ -9,11 +9,12 @@ use std::{
 use firedrill_proto::chat::v1::{Command, Goodbye, PlacementMap, command, peer_message::Message};
 
 use super::{
+    admission::{Gate, LoginLimit},
     config::{ConfigError, NodeConfig},
     council::Council,
     failover::{Failover, View},
     identity::{Identity, IdentityError},
-    inbox::Inbox,
+    inbox::{Inbox, Queued},
     meters::{Histogram, TokenBucket},
     moves::REPORT_TICKS,
     net::Net,
@@ -142,7 +143,9 @@ pub(super) struct Node {
     pub(super) asks_for_map: std::cell::Cell<bool>,
     pub(super) net: Net,
     pub(super) ticket: u64,
-    pub(super) logins: TokenBucket,
+    /// The calls of clients that wait for their turn.
+    pub(super) gate: Gate<Queued>,
+    pub(super) logins: LoginLimit,
     pub(super) syncs: TokenBucket,
     pub(super) courier: Courier,
     pub(super) sync_times: Histogram,
@@ -176,7 +179,7 @@ pub async fn run(config: NodeConfig, parts: Parts, mut inbox: Inbox) -> Result<(
             biased;
             Some(()) = inbox.stop.recv() => node.begin_stop(),
             Some(message) = inbox.peers.recv() => node.hear(message)?,
-            Some(call) = inbox.calls.recv() => node.call(call, &inbox),
+            Some(call) = inbox.calls.recv() => node.receive(call, &inbox),
             () = clock.sleep_until(wake) => {}
         }
         for _ in 0..PEER_BATCHES_MAX {
@@ -187,10 +190,11 @@ pub async fn run(config: NodeConfig, parts: Parts, mut inbox: Inbox) -> Result<(
         }
         for _ in 0..CALLS_MAX {
             match inbox.calls.try_recv() {
-                Ok(call) => node.call(call, &inbox),
+                Ok(call) => node.receive(call, &inbox),
                 Err(_) => break,
             }
         }
+        node.serve(&inbox);
         node.timers()?;
         while node.flush()? {
             // More follows from it; others on this runtime get their turn in between.
@@ -200,6 +204,7 @@ pub async fn run(config: NodeConfig, parts: Parts, mut inbox: Inbox) -> Result<(
             // Closing takes several syncs. Whoever asks from here on is told at once to go elsewhere, instead of waiting
             // for them and then not knowing what became of the call.
             inbox.calls.close();
+            node.dismiss(&inbox);
             while let Ok(call) = inbox.calls.try_recv() {
                 node.call(call, &inbox);
             }
@@ -252,6 +257,12 @@ impl Node {
             shard.leaderless_since = Some(now);
         }
         tracing::info!(node = config.node, zone = config.zone, shards = shards.len(), "node up");
+        let mut logins = LoginLimit::new(config.bounds.logins_per_second, config.bounds.login_burst);
+        let ramp = &config.login_ramp;
+        if ramp.over_ms > 0 {
+            let rates = (ramp.from_per_second, config.bounds.logins_per_second);
+            logins.ramp(rates, Duration::from_millis(ramp.over_ms), now);
+        }
         let mut node = Self {
             clock: parts.clock,
             disk: parts.disk,
@@ -267,7 +278,8 @@ impl Node {
             asks_for_map: Default::default(),
             net: Net::new(config.node),
             ticket: 0,
-            logins: TokenBucket::new(config.bounds.logins_per_second, config.bounds.login_burst),
+            gate: Gate::new(&config.capacity, &config.protections, config.bounds.inbox),
+            logins,
             syncs: TokenBucket::new(config.bounds.syncs_per_second, config.bounds.sync_burst),
             courier: Courier::new(
                 &config.verification,
@@ -326,7 +338,8 @@ impl Node {
         let shards = self.shards.values().map(|shard| &shard.failover);
         let plans = shards.chain(self.council.as_ref().map(|council| &council.failover));
         let plans = plans.filter_map(Failover::due_at);
-        plans.chain(self.courier.due_at()).fold(self.next_tick, Duration::min)
+        let others = self.courier.due_at().into_iter().chain(self.gate.due_at());
+        plans.chain(others).fold(self.next_tick, Duration::min)
     }
 
     pub(super) fn known(routes: &Routes, leaders: BTreeMap<u32, u64>) -> Known<'_> {

@@ -145,7 +145,12 @@ impl Shard {
                 Duration::from_millis(config.timing.presence_ms),
                 rng,
             ),
-            outbox: Outbox::new(id, config.bounds.outbox_batch, resend),
+            outbox: Outbox::new(
+                id,
+                config.bounds.outbox_batch,
+                config.protections.fanout.then_some(config.bounds.outbox_bytes),
+                resend,
+            ),
             intake: BTreeMap::new(),
             failover: Failover::default(),
             leaderless_since: Some(Duration::ZERO),

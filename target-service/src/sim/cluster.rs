@@ -180,6 +180,9 @@ impl Cluster {
             },
             state: Settings::default(),
             verification: Verification::default(),
+            capacity: Default::default(),
+            login_ramp: Default::default(),
+            protections: Default::default(),
         }
     }
 

@@ -256,6 +256,9 @@ fn config(
         retention: target_service::node::Retention::default(),
         state: target_service::chat::Settings::default(),
         verification: target_service::node::Verification::default(),
+        capacity: target_service::node::Capacity::default(),
+        login_ramp: target_service::node::LoginRamp::default(),
+        protections: target_service::node::Protections::default(),
     };
     let mut config = serde_json::to_value(config).map_err(|e| wrong(&e))?;
     if let Some(limit) = spec.login_per_s {

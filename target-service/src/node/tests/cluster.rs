@@ -38,6 +38,9 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
         retention: Default::default(),
         state: Default::default(),
         verification: Default::default(),
+        capacity: Default::default(),
+        login_ramp: Default::default(),
+        protections: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ mod accounts;
 mod cluster;
 mod groups;
 mod moves;
+mod overload;
 #[cfg(feature = "plants")]
 mod plants;
 
