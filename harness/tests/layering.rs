@@ -19,7 +19,7 @@ const HARNESS: &[(&str, &[&str])] = &[
     ("target", &["base", "history"]),
     ("workload", &["base", "history"]),
     ("system", &["base", "history", "backend", "target", "workload"]),
-    ("fault", &["base", "history", "backend", "target", "system"]),
+    ("fault", &["base", "history", "backend", "target", "workload", "system"]),
     // Of the checkers a scenario knows the promises' names.
     ("scenario", &["base", "check", "fault", "target"]),
     // The plan is made of the specs that backends, systems and workloads publish.

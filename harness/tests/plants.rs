@@ -84,5 +84,6 @@ negatives! {
     reordering_is_caught: "reorder",
     reading_what_is_no_longer_so_is_caught: "stale",
     a_budget_that_can_not_be_met_is_exceeded: "impossible-budget",
+    a_collapse_that_outlives_its_trigger_is_seen_to_last: "metastable",
     a_steady_state_that_can_not_be_reached_is_inconclusive: "no-steady-state",
 }

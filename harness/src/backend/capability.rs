@@ -23,6 +23,10 @@ pub enum Capability {
     Observe,
     /// The system moves a leader when asked.
     LeaderTransfer,
+    /// The run's own clients can be made to ask for more or for less.
+    Load,
+    /// The run's own clients have sessions that they can drop.
+    Sessions,
 }
 
 impl Capability {
@@ -38,6 +42,8 @@ impl Capability {
             Self::VolatileDisk => "volatile_disk",
             Self::Observe => "observe",
             Self::LeaderTransfer => "leader_transfer",
+            Self::Load => "load",
+            Self::Sessions => "sessions",
         }
     }
 }

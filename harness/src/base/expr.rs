@@ -180,6 +180,12 @@ pub const FIGURES: &[Figure] = &[
         "how often the band was left again after it was reached",
     ),
     figure(
+        "goodput",
+        Unit::Ratio,
+        Scope::Recovery,
+        "successes a second from the fault's effect to its heal, as a share of those in the steady phase",
+    ),
+    figure(
         "lost_user_seconds",
         Unit::Count,
         Scope::Recovery,

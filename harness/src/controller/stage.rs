@@ -88,7 +88,8 @@ impl Stage {
             clock: common.clock,
             streams: common.streams,
         })
-        .with_lease(lease_of(plan));
+        .with_lease(lease_of(plan))
+        .with_lever(workload.lever());
         Ok(Self {
             name: spec.name.clone(),
             system,

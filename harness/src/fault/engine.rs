@@ -1,7 +1,7 @@
 //! Applies faults to one system, proves that they bite, and undoes them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use crate::base::{Nanos, RunClock, Streams};
 use crate::history::{Event, FaultChange, FaultEvent, HarnessEvent, HarnessKind, Recorder};
 use crate::system::System;
 use crate::target::Roster;
+use crate::workload::Lever;
 
 /// How long a fault lasts at most, unless said otherwise.
 pub const LEASE: Duration = Duration::from_secs(3600);
@@ -96,6 +97,8 @@ struct Shared {
     streams: Streams,
     active: Mutex<BTreeMap<String, Arc<Lasting>>>,
     frozen: Mutex<Frozen>,
+    /// What can be done to the clients, where there are some.
+    lever: OnceLock<Arc<Lever>>,
     /// Faults that are being written to the journal.
     enlisting: watch::Sender<u32>,
 }
@@ -153,10 +156,18 @@ impl Engine {
                 streams: parts.streams,
                 active: Mutex::default(),
                 frozen: Mutex::default(),
+                lever: OnceLock::new(),
                 enlisting: watch::Sender::new(0),
             }),
             lease: LEASE,
         }
+    }
+
+    /// With this way to the system's clients. The first one stays.
+    #[must_use]
+    pub fn with_lever(self, lever: Arc<Lever>) -> Self {
+        let _first = self.shared.lever.set(lever);
+        self
     }
 
     /// Has faults undo themselves after `lease`, whatever has become of who asked for them: the run's own length and
@@ -361,7 +372,9 @@ impl Shared {
             kind: kind.to_owned(),
             targets: resolved.targets.clone(),
             undo: match resolved.action {
-                Action::Rules(_) | Action::Flap { .. } => Undo::EndsWithHarness,
+                Action::Rules(_) | Action::Flap { .. } | Action::Load { .. } | Action::Relaunch { .. } => {
+                    Undo::EndsWithHarness
+                }
                 _ => Undo::EndProcesses,
             },
         };
@@ -562,6 +575,22 @@ impl Shared {
                 },
                 Err(reason) => Bite::Unproven(reason),
             },
+            Action::Load { factor } => match self.lever() {
+                Ok(lever) => {
+                    told(lever.hold(&fault.id, *factor, self.clock).await).map_or_else(Bite::Unproven, Bite::Bites)
+                }
+                Err(reason) => Bite::Unproven(reason),
+            },
+            Action::Relaunch { share } => match self.lever() {
+                Ok(lever) => match told(lever.relaunch(*share, self.clock).await) {
+                    Ok(began) => Bite::Over {
+                        ended: self.nodes.nothing_to_undo(began.at),
+                        began,
+                    },
+                    Err(reason) => Bite::Unproven(reason),
+                },
+                Err(reason) => Bite::Unproven(reason),
+            },
             // Fired on its own path.
             Action::Flap { .. } => Bite::Unproven("a flap is applied burst by burst".to_owned()),
         }
@@ -586,8 +615,19 @@ impl Shared {
             Action::Rules(rules) | Action::Flap { rules, .. } => {
                 self.network.lift(&fault.id, rules).await.map_err(Unhealed::Dirty)
             }
-            Action::Transfer { .. } => Ok(self.nodes.nothing_to_undo(self.clock.now())),
+            // A load that has ended by now needs no other pace, and nobody is left to prove it.
+            Action::Load { .. } => {
+                let lever = self.lever().map_err(Unhealed::Dirty)?;
+                let seen = told(lever.release(&fault.id, self.clock).await);
+                Ok(seen.unwrap_or_else(|_| self.nodes.nothing_to_undo(self.clock.now())))
+            }
+            Action::Transfer { .. } | Action::Relaunch { .. } => Ok(self.nodes.nothing_to_undo(self.clock.now())),
         }
+    }
+
+    fn lever(&self) -> Result<&Arc<Lever>, String> {
+        let none = || "there are no clients that it could be done to".to_owned();
+        self.lever.get().ok_or_else(none)
     }
 
     async fn heal(&self, fault: &Lasting) -> Result<(), FaultError> {
@@ -633,6 +673,10 @@ impl Shared {
             }
         }
     }
+}
+
+fn told(seen: Result<(Nanos, String), String>) -> Result<Evidence, String> {
+    seen.map(|(at, text)| Evidence { at, text })
 }
 
 /// A flap under way.

@@ -4,6 +4,7 @@
 //! [`Engine`] does it. A fault is idempotent, proves from outside its own path that it bit and that it ended, carries a
 //! lease, and is written to the undo journal, synced, before it is applied. Faults that overlap do not undo each other.
 
+mod amount;
 mod counted;
 mod delay;
 mod engine;
@@ -13,10 +14,12 @@ mod freeze;
 mod frozen;
 mod isolate;
 mod kill;
+mod load;
 mod network;
 mod nodes;
 mod partition;
 mod power_loss;
+mod relaunch;
 mod restart;
 mod scene;
 mod spec;
@@ -24,6 +27,7 @@ mod stop;
 mod transfer_leader;
 mod verbs;
 
+pub use amount::Amount;
 pub use delay::Delay;
 pub use engine::{Armed, Engine, EngineParts, FaultError, Injection, LEASE};
 pub use evidence::Evidence;
@@ -31,8 +35,10 @@ pub use flap::{Flap, TIMES_MAX};
 pub use freeze::Freeze;
 pub use isolate::Isolate;
 pub use kill::Kill;
+pub use load::Load;
 pub use partition::{Form, Partition};
 pub use power_loss::PowerLoss;
+pub use relaunch::Relaunch;
 pub use restart::Restart;
 pub use scene::{Action, Resolved, Rules, Scene};
 pub use spec::{Group, SpecError, Verb, VerbInfo};

@@ -28,7 +28,7 @@ pub struct Scene<'a> {
 }
 
 /// What is to be done, and to whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// What is to be done.
     pub action: Action,
@@ -43,7 +43,7 @@ pub struct Resolved {
 }
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Kill these, all at one instant; undone by starting them.
     Kill(Vec<NodeName>),
@@ -72,6 +72,16 @@ pub enum Action {
         group: String,
         /// To whom.
         to: NodeName,
+    },
+    /// Have the clients ask for a multiple of what they do; undone by having them ask for what they did.
+    Load {
+        /// How many times their rate.
+        factor: f64,
+    },
+    /// Have devices drop their sessions and log in again.
+    Relaunch {
+        /// Which share of them.
+        share: f64,
     },
 }
 

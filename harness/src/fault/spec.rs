@@ -17,6 +17,8 @@ pub enum Group {
     Network,
     /// What happens to leadership.
     Consensus,
+    /// What clients do.
+    Client,
 }
 
 impl Group {
@@ -28,6 +30,7 @@ impl Group {
             Self::Power => "power",
             Self::Network => "network",
             Self::Consensus => "consensus",
+            Self::Client => "client",
         }
     }
 }

@@ -92,6 +92,10 @@ fn what_makes_no_sense_is_refused_with_a_remedy() {
         ),
         ("transfer_leader: { shard: 9, to: any_follower }", "no shard 9"),
         ("kill: { zone: mars }", "no zone `mars`"),
+        ("load: { x: 0 }", "more than 0"),
+        ("load: { x: 101 }", "at most 100"),
+        ("load: { x: .nan }", "more than 0"),
+        ("relaunch: { share: 1.5 }", "at most 1"),
     ] {
         let text = refusal(yaml);
         assert!(text.contains(word), "{yaml}: {text}");

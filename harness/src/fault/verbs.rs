@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::scene::{Resolved, Scene};
 use super::spec::{SpecError, Verb as _, VerbInfo};
 use super::{
-    delay::Delay, flap::Flap, freeze::Freeze, isolate::Isolate, kill::Kill, partition::Partition,
-    power_loss::PowerLoss, restart::Restart, stop::Stop, transfer_leader::TransferLeader,
+    delay::Delay, flap::Flap, freeze::Freeze, isolate::Isolate, kill::Kill, load::Load, partition::Partition,
+    power_loss::PowerLoss, relaunch::Relaunch, restart::Restart, stop::Stop, transfer_leader::TransferLeader,
 };
 use crate::backend::{Capability, Plane};
 use crate::target::{Roster, Target};
@@ -32,6 +32,8 @@ macro_rules! for_each_verb {
             delay: Delay,
             flap: Flap,
             transfer_leader: TransferLeader,
+            load: Load,
+            relaunch: Relaunch,
         }
     };
 }

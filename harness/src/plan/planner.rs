@@ -123,9 +123,11 @@ pub fn capabilities_of(system: &SystemEntry) -> BTreeSet<Capability> {
             Capability::Observe,
             Capability::LeaderTransfer,
             Capability::VolatileDisk,
+            Capability::Load,
+            Capability::Sessions,
         ],
-        (Kind::Command, Some(ClientKind::Etcd)) => &[Capability::Observe],
-        (Kind::Command, _) | (Kind::Scripted, _) => &[],
+        (Kind::Command, Some(ClientKind::Etcd)) => &[Capability::Observe, Capability::Load],
+        (Kind::Command, _) | (Kind::Scripted, _) => &[Capability::Load],
     };
     list.iter().copied().collect()
 }
@@ -216,6 +218,18 @@ fn messaging(system: &SystemEntry) -> MessagingSpec {
             json!({ "election_ms_min": min, "election_ms_max": min * 2 }),
         );
     }
+    if let Some(capacity) = system.capacity {
+        settings.insert("capacity.per_second".to_owned(), whole(capacity.per_s()).into());
+    }
+    if let Some(ramp) = &system.login_ramp {
+        let nodes = u32::try_from(system.nodes.count()).unwrap_or(u32::MAX);
+        let from = whole((ramp.from.per_s() / f64::from(nodes.max(1))).ceil());
+        let ramp = json!({ "from_per_second": from, "over_ms": ramp.over.as_millis() });
+        settings.insert("login_ramp".to_owned(), ramp);
+    }
+    for protection in system.without.iter().flatten() {
+        settings.insert(format!("protections.{}", protection.name()), false.into());
+    }
     MessagingSpec {
         nodes: u32::try_from(system.nodes.count()).unwrap_or(u32::MAX),
         zones: system.zones.iter().flatten().map(ToString::to_string).collect(),
@@ -225,6 +239,15 @@ fn messaging(system: &SystemEntry) -> MessagingSpec {
         gateways: system.gateways.map(|per_zone| gateways(system, per_zone)),
         settings,
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is positive, and the cast saturates"
+)]
+const fn whole(rate: f64) -> u32 {
+    rate as u32
 }
 
 fn command(system: &SystemEntry) -> CommandSpec {
@@ -306,6 +329,8 @@ fn one_load(scenario: &Scenario, load: &LoadEntry) -> Result<LoadSpec, PlanError
             cap_ms: retry.cap.as_millis(),
             budget_percent: retry.budget_percent,
             budget_per_s: retry.budget_per_s,
+            back_off: retry.back_off,
+            budget: retry.budget,
         }),
         op_timeout_ms: load.timeout.map_or(TIMEOUT_MS, crate::base::HumanDuration::as_millis),
         in_flight_max: load.in_flight_max.unwrap_or(IN_FLIGHT_MAX),

@@ -12,6 +12,7 @@ mod band;
 mod episode;
 mod figure;
 mod gaps;
+mod goodput;
 mod outage;
 mod row;
 mod sample;

@@ -15,6 +15,7 @@ use super::{
     episode::{Episode, RUN, episodes},
     figure::Figure,
     gaps::{ClientGaps, client_gaps, needed, worst_gap},
+    goodput::goodput,
     outage::{OPERATIONS_MIN, Outage, outages},
     sample::{ALL_CLIENTS, Sample, classes, groups, samples},
     status::{detect, failover, redundant, sessions_back},
@@ -62,6 +63,8 @@ pub struct Row {
     pub relapses: Figure,
     /// Area between the goodput before and during, in user-seconds.
     pub lost_user_seconds: Figure,
+    /// Successes a second while it lasted, as a share of those of the steady phase.
+    pub goodput: Figure,
     /// The largest bound of this row's times, ms.
     pub bound_ms: f64,
     /// Each time's own bound, ms.
@@ -208,6 +211,7 @@ impl View<'_> {
                 _ => Figure::Unresolved,
             },
             lost_user_seconds: self.lost(episode, shares.as_deref(), resolved),
+            goodput: goodput(self.history, episode, self.samples),
             bound_ms: 0.0,
             bounds_ms: BTreeMap::new(),
             steady_at_ms: self.steady_at(episode),
@@ -514,6 +518,7 @@ impl Row {
             "downtime" => &self.downtime_ms,
             "relapses" => &self.relapses,
             "lost_user_seconds" => &self.lost_user_seconds,
+            "goodput" => &self.goodput,
             _ => return None,
         })
     }

@@ -114,6 +114,16 @@ pub struct RetryEntry {
     /// ... and beside those, retries allowed per second. 10 unless said.
     #[serde(default = "budget_per_s")]
     pub budget_per_s: u32,
+    /// `false`: another attempt at once, whatever was asked for. `true` unless said.
+    #[serde(default = "yes")]
+    pub back_off: bool,
+    /// `false`: as many retries as there are attempts. `true` unless said.
+    #[serde(default = "yes")]
+    pub budget: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn budget_percent() -> u32 {

@@ -255,6 +255,7 @@ fn one_system(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
             || format!("`{timeout}` does not fit; write 50ms to 60s"),
         );
     }
+    overload(system, path, found);
     command(system, path, found);
     for (i, outage) in system.outages.iter().flatten().enumerate() {
         let path = format!("{path}.outages[{i}].effect");
@@ -400,6 +401,31 @@ fn named_system<'a>(
         }
     }
     system.map(|(_, system)| system)
+}
+
+/// What a service can do at once, and what protects it.
+fn overload(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
+    if let Some(capacity) = system.capacity {
+        let whole = capacity.per_s() >= 1.0 && capacity.per_s().fract() == 0.0;
+        found.check(whole, &format!("{path}.capacity"), || {
+            format!("`{capacity}` does not fit; write a whole number of sends a second, at least 1/s")
+        });
+    }
+    if let Some(ramp) = &system.login_ramp {
+        let path = format!("{path}.login_ramp");
+        let limit = system.login_limit.map(|limit| limit.per_s());
+        found.check(limit.is_some(), &path, || {
+            "a ramp leads to a limit; add `login_limit: ...`".to_owned()
+        });
+        found.check(
+            limit.is_none_or(|limit| ramp.from.per_s() <= limit),
+            &format!("{path}.from"),
+            || format!("`from: {}` is above `login_limit`; write at most that", ramp.from),
+        );
+        found.check(!ramp.over.get().is_zero(), &format!("{path}.over"), || {
+            "`over: 0s` is no ramp; leave it out".to_owned()
+        });
+    }
 }
 
 fn loads(scenario: &Scenario, found: &mut Findings<'_>) {

@@ -118,6 +118,16 @@ pub struct SystemEntry {
     /// messaging: how many log-ins the whole system admits, shared equally by its nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_limit: Option<Rate>,
+    /// messaging: how the limit of log-ins grows to what it is, after the start of each node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_ramp: Option<LoginRampEntry>,
+    /// messaging: what each node can do, in sends a second; what is asked beyond it waits or is refused. What the machine
+    /// gives unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Rate>,
+    /// messaging: protections against overload that are switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without: Option<Vec<Protection>>,
     /// messaging: shortest election timeout; a node waits for between this and twice this. 300ms unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub election_timeout: Option<HumanDuration>,
@@ -223,6 +233,46 @@ impl RegistryMode {
     }
 }
 
+/// How a limit of log-ins grows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRampEntry {
+    /// The whole system's limit at first.
+    pub from: Rate,
+    /// How long it takes to grow to `login_limit`.
+    pub over: HumanDuration,
+}
+
+/// What protects a messaging service from more than it can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protection {
+    /// What nobody waits for any more is not done.
+    Deadlines,
+    /// Classes of calls with queues of their own, the lowest shed first.
+    Priorities,
+    /// What would wait for too long is refused at once.
+    Admission,
+    /// Log-ins are limited in rate.
+    LoginLimit,
+    /// Bytes on the way between shards are bounded.
+    Fanout,
+}
+
+impl Protection {
+    /// As written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deadlines => "deadlines",
+            Self::Priorities => "priorities",
+            Self::Admission => "admission",
+            Self::LoginLimit => "login_limit",
+            Self::Fanout => "fanout",
+        }
+    }
+}
+
 /// A field that belongs to some kinds only.
 pub struct FieldOfKind {
     /// As written.
@@ -248,6 +298,9 @@ const fn field(name: &'static str, kind: SystemKind, needed: bool, given: fn(&Sy
 pub const FIELDS: &[FieldOfKind] = &[
     field("shards", SystemKind::Messaging, false, |s| s.shards.is_some()),
     field("login_limit", SystemKind::Messaging, false, |s| s.login_limit.is_some()),
+    field("login_ramp", SystemKind::Messaging, false, |s| s.login_ramp.is_some()),
+    field("capacity", SystemKind::Messaging, false, |s| s.capacity.is_some()),
+    field("without", SystemKind::Messaging, false, |s| s.without.is_some()),
     field("election_timeout", SystemKind::Messaging, false, |s| {
         s.election_timeout.is_some()
     }),

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     client::{Account, Answered, CallFailure, Opened, Page, Placed},
+    lever::Lever,
     meter::Meter,
     retry::{Budget, back_off},
     spec::RetrySpec,
@@ -103,6 +104,7 @@ pub(crate) struct Engine {
     pub(crate) clock: RunClock,
     pub(crate) streams: Streams,
     pub(crate) meter: Mutex<Meter>,
+    pub(crate) lever: Arc<Lever>,
     next_id: AtomicU64,
     /// Attempts that have no outcome yet: if they never get one, it is unknown.
     open: Mutex<BTreeMap<(u64, u32), Operation>>,
@@ -128,6 +130,7 @@ impl Engine {
             clock,
             streams,
             meter: Mutex::default(),
+            lever: Arc::default(),
             next_id: AtomicU64::new((u64::from(number) << 48) + 1),
             open: Mutex::default(),
             under_way: watch::Sender::new(0),

@@ -9,6 +9,7 @@ pub mod device;
 mod engine;
 pub mod items;
 mod ledger;
+mod lever;
 mod meter;
 pub mod payload;
 mod release;
@@ -17,8 +18,9 @@ mod schedule;
 mod spec;
 mod stall;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+pub use lever::Lever;
 pub(crate) use meter::RECENT;
 pub use retry::{Budget, back_off};
 pub use schedule::{Agenda, Schedule, ScheduleError};
@@ -51,6 +53,9 @@ pub trait Workload: Send + Sync {
 
     /// How it goes right now. Cheap.
     fn progress(&self) -> Progress;
+
+    /// What can be done to its clients while they go on.
+    fn lever(&self) -> Arc<Lever>;
 
     /// Ends the sending. Returns when every operation under way has its outcome.
     async fn stop_sending(&mut self);

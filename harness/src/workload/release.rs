@@ -12,9 +12,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::{Handle, Runtime};
+use tokio::{
+    runtime::{Handle, Runtime},
+    sync::watch,
+};
 
-use super::{WorkloadError, schedule::Agenda};
+use super::{Lever, WorkloadError, schedule::Agenda};
 use crate::base::RunClock;
 
 /// How long the releasing thread sleeps at most before it looks whether it shall end.
@@ -82,20 +85,33 @@ pub(crate) struct Release {
 }
 
 impl Release {
-    /// Calls `submit` with each instant and the number of its schedule, at that instant. `submit` must not block.
+    /// Calls `submit` with each instant and the number of its schedule, at that instant. `submit` must not block. What
+    /// follows the pace follows `lever`.
     pub(crate) fn start(
         executor: &Executor,
         clock: RunClock,
         mut agenda: Agenda,
+        lever: Arc<Lever>,
         mut submit: impl FnMut(crate::base::Nanos, usize) + Send + 'static,
     ) -> Result<Self, WorkloadError> {
         let stop = Arc::new(AtomicBool::new(false));
+        let mut paced = Paced::new(lever, &clock);
         if clock.is_virtual() {
             let task = executor.handle.spawn(async move {
                 while let Some(due) = agenda.next_due() {
-                    clock.sleep_until(due).await;
-                    let Some((at, number)) = agenda.take() else { break };
-                    submit(at, number);
+                    let due_now = tokio::select! {
+                        biased;
+                        () = clock.sleep_until(due) => true,
+                        // An error can't be: the sender is the lever's, which `paced` holds.
+                        _ = paced.asked.changed() => false,
+                    };
+                    if due_now {
+                        let Some((at, number)) = agenda.take() else { break };
+                        paced.released(&agenda, number);
+                        submit(at, number);
+                    } else {
+                        paced.follow(&mut agenda, clock.now());
+                    }
                 }
             });
             return Ok(Self {
@@ -109,7 +125,7 @@ impl Release {
             .name("release".to_owned())
             .spawn(move || {
                 sharpen_timers();
-                release(clock, &mut agenda, &stopped, &mut submit);
+                release(clock, &mut agenda, &mut paced, &stopped, &mut submit);
             })
             .map_err(|e| WorkloadError(format!("failed to start the releasing thread: {e}")))?;
         Ok(Self {
@@ -138,9 +154,44 @@ impl Drop for Release {
     }
 }
 
+/// Follows a lever.
+struct Paced {
+    lever: Arc<Lever>,
+    asked: watch::Receiver<f64>,
+}
+
+impl Paced {
+    fn new(lever: Arc<Lever>, clock: &RunClock) -> Self {
+        let mut asked = lever.asked();
+        // What was asked for before there was anything to release is asked for still.
+        asked.mark_changed();
+        lever.keeps(Some((1.0, clock.now())));
+        Self { lever, asked }
+    }
+
+    fn follow(&mut self, agenda: &mut Agenda, now: crate::base::Nanos) {
+        let factor = *self.asked.borrow_and_update();
+        agenda.pace(factor, now);
+        self.lever.keeps(Some((factor, now)));
+    }
+
+    fn released(&self, agenda: &Agenda, number: usize) {
+        if agenda.is_paced(number) {
+            self.lever.released();
+        }
+    }
+}
+
+impl Drop for Paced {
+    fn drop(&mut self) {
+        self.lever.keeps(None);
+    }
+}
+
 fn release(
     clock: RunClock,
     agenda: &mut Agenda,
+    paced: &mut Paced,
     stopped: &AtomicBool,
     submit: &mut impl FnMut(crate::base::Nanos, usize),
 ) {
@@ -149,11 +200,16 @@ fn release(
             return;
         }
         let now = clock.now();
+        if now < due && paced.asked.has_changed().unwrap_or(false) {
+            paced.follow(agenda, now);
+            continue;
+        }
         if now < due {
             clock.block_until(due.min(now.plus(LOOK_EVERY)));
             continue;
         }
         if let Some((at, number)) = agenda.take() {
+            paced.released(agenda, number);
             submit(at, number);
         }
     }
@@ -190,7 +246,8 @@ mod tests {
         let executor = Executor::new(&clock).expect("the runtime");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
-        let mut release = Release::start(&executor, clock, agenda(Nanos::from_millis(10), 100.0), move |at, _| {
+        let (agenda, lever) = (agenda(Nanos::from_millis(10), 100.0), Arc::default());
+        let mut release = Release::start(&executor, clock, agenda, lever, move |at, _| {
             sink.lock().expect("unpoisoned").push((at, clock.now()));
         })
         .expect("started");
@@ -209,7 +266,8 @@ mod tests {
         let clock = RunClock::start();
         let executor = Executor::new(&clock).expect("threads");
         let (sender, receiver) = std::sync::mpsc::channel();
-        let mut release = Release::start(&executor, clock, agenda(clock.now(), 2000.0), move |at, _| {
+        let (agenda, lever) = (agenda(clock.now(), 2000.0), Arc::default());
+        let mut release = Release::start(&executor, clock, agenda, lever, move |at, _| {
             // The test has ended when nobody listens.
             let _sent = sender.send((at, clock.now()));
         })

@@ -18,6 +18,9 @@ const SAVED_S: f64 = 10.0;
 /// system asked for, with the jitter on top, so that those refused together do not come back together.
 #[must_use]
 pub fn back_off(spec: &RetrySpec, attempt: u32, asked_for: Option<Duration>, rng: &mut ChaCha8Rng) -> Duration {
+    if !spec.back_off {
+        return Duration::ZERO;
+    }
     let doublings = attempt.saturating_sub(2).min(20);
     let window_ms = spec.base_ms.saturating_mul(1 << doublings).min(spec.cap_ms).max(1);
     let drawn = Duration::from_micros(rng.next_u64() % (window_ms * 1000 + 1));
@@ -50,6 +53,9 @@ impl Budget {
 
     /// Takes one retry, if there is one.
     pub fn spend(&mut self, now: Nanos) -> bool {
+        if !self.spec.budget {
+            return true;
+        }
         let passed = now.since(self.saved_at).as_secs_f64();
         self.saved_at = now.max(self.saved_at);
         self.saved = passed
@@ -97,6 +103,22 @@ mod tests {
         let mut rng = Streams::new(1).stream("retry");
         let asked = Duration::from_secs(3);
         assert!(back_off(&RetrySpec::default(), 2, Some(asked), &mut rng) >= asked);
+    }
+
+    #[test]
+    fn a_storm_knows_neither_waiting_nor_a_budget() {
+        let spec = RetrySpec {
+            back_off: false,
+            budget: false,
+            ..RetrySpec::default()
+        };
+        let mut rng = Streams::new(1).stream("retry");
+        assert_eq!(
+            back_off(&spec, 9, Some(Duration::from_secs(3)), &mut rng),
+            Duration::ZERO
+        );
+        let mut budget = Budget::new(spec, Nanos(0));
+        assert!((0..10_000).all(|_| budget.spend(Nanos(0))));
     }
 
     proptest! {

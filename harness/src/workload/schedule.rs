@@ -127,11 +127,47 @@ fn instant_of_area(spec: &ScheduleSpec, area: f64) -> f64 {
     }
 }
 
+/// How fast time runs for schedules that follow a pace.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    factor: f64,
+    /// Since when.
+    since: Nanos,
+    /// The schedules' own time then.
+    own: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            factor: 1.0,
+            since: Nanos(0),
+            own: 0.0,
+        }
+    }
+}
+
+impl Pace {
+    /// When what the schedules have at `own` is due.
+    fn due(self, own: Nanos) -> Nanos {
+        nanos(float(self.since) + (float(own) - self.own) / self.factor)
+    }
+
+    /// Another factor from `now` on.
+    fn shift(&mut self, factor: f64, now: Nanos) {
+        self.own += (float(now) - float(self.since)) * self.factor;
+        (self.factor, self.since) = (factor, now);
+    }
+}
+
 /// Several schedules, merged: what is due next, and from which of them.
 #[derive(Debug, Default)]
 pub struct Agenda {
     schedules: Vec<Schedule>,
     due: BinaryHeap<Reverse<(Nanos, usize)>>,
+    /// Those that follow the pace, in their own time.
+    paced: BinaryHeap<Reverse<(Nanos, usize)>>,
+    pace: Pace,
 }
 
 impl Agenda {
@@ -143,18 +179,54 @@ impl Agenda {
         number
     }
 
+    /// Adds a schedule that follows the pace, and returns its number.
+    pub fn add_paced(&mut self, mut schedule: Schedule) -> usize {
+        let number = self.schedules.len();
+        self.paced.push(Reverse((schedule.next_instant(), number)));
+        self.schedules.push(schedule);
+        number
+    }
+
+    /// From `now` on, has the time of those that follow the pace run `factor` times as fast as the clock. To be called when
+    /// nothing is due.
+    pub fn pace(&mut self, factor: f64, now: Nanos) {
+        self.pace.shift(factor, now);
+    }
+
     /// When something is due next; none when there are no schedules.
     #[must_use]
     pub fn next_due(&self) -> Option<Nanos> {
-        self.due.peek().map(|Reverse((at, _))| *at)
+        let at = [self.next_fixed(), self.next_paced()];
+        at.into_iter().flatten().min().map(|(at, _)| at)
+    }
+
+    fn next_fixed(&self) -> Option<(Nanos, usize)> {
+        self.due.peek().map(|Reverse(next)| *next)
+    }
+
+    fn next_paced(&self) -> Option<(Nanos, usize)> {
+        let next = self.paced.peek();
+        next.map(|Reverse((own, number))| (self.pace.due(*own), *number))
     }
 
     /// Takes what is due next, with the number of its schedule.
     pub fn take(&mut self) -> Option<(Nanos, usize)> {
-        let Reverse((at, number)) = self.due.pop()?;
-        let next = self.schedules[number].next_instant();
-        self.due.push(Reverse((next, number)));
+        let (fixed, paced) = (self.next_fixed(), self.next_paced());
+        let follows = paced.is_some_and(|paced| fixed.is_none_or(|fixed| paced < fixed));
+        let (heap, (at, number)) = if follows {
+            (&mut self.paced, paced?)
+        } else {
+            (&mut self.due, fixed?)
+        };
+        heap.pop();
+        heap.push(Reverse((self.schedules[number].next_instant(), number)));
         Some((at, number))
+    }
+
+    /// Whether a schedule follows the pace.
+    #[must_use]
+    pub fn is_paced(&self, number: usize) -> bool {
+        self.paced.iter().any(|Reverse((_, paced))| *paced == number)
     }
 }
 
@@ -289,6 +361,28 @@ mod tests {
                 prop_assert!(at >= last && at >= Nanos::from_millis(500));
                 prop_assert_eq!(at, again.next_instant());
                 last = at;
+            }
+        }
+
+        /// Whatever the pace does, instants never go back, and none is before the change that made it.
+        #[test]
+        fn a_pace_never_sends_anything_back_in_time(
+            spec in any_spec(), factors in proptest::collection::vec(0.1..10.0f64, 1..8),
+        ) {
+            let mut agenda = Agenda::default();
+            agenda.add_paced(schedule(&spec, 7));
+            let mut last = Nanos(0);
+            for factor in factors {
+                for _ in 0..50 {
+                    let (at, _) = agenda.take().expect("it goes on");
+                    prop_assert!(at >= last);
+                    last = at;
+                }
+                let next = agenda.next_due().expect("it goes on");
+                let now = Nanos(last.0 + (next.0 - last.0) / 2);
+                agenda.pace(factor, now);
+                prop_assert!(agenda.next_due().expect("it goes on") >= now);
+                last = now;
             }
         }
 

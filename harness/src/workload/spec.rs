@@ -102,6 +102,16 @@ pub struct RetrySpec {
     pub budget_percent: u32,
     /// ... and beside those, retries allowed per second.
     pub budget_per_s: u32,
+    /// Off: another attempt is made at once, whatever the system asked for.
+    #[serde(default = "yes")]
+    pub back_off: bool,
+    /// Off: as many retries as there are attempts.
+    #[serde(default = "yes")]
+    pub budget: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl Default for RetrySpec {
@@ -113,6 +123,8 @@ impl Default for RetrySpec {
             cap_ms: 1000,
             budget_percent: 20,
             budget_per_s: 10,
+            back_off: true,
+            budget: true,
         }
     }
 }

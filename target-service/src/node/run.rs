@@ -278,7 +278,7 @@ impl Node {
             asks_for_map: Default::default(),
             net: Net::new(config.node),
             ticket: 0,
-            gate: Gate::new(&config.capacity, &config.protections, config.bounds.inbox),
+            gate: Gate::new(&config.capacity, &config.protections),
             logins,
             syncs: TokenBucket::new(config.bounds.syncs_per_second, config.bounds.sync_burst),
             courier: Courier::new(

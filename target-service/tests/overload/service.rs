@@ -120,9 +120,9 @@ fn config(node: u64, count: u64) -> NodeConfig {
     .expect("a configuration");
     config.capacity = Capacity {
         per_second: CAPACITY,
+        // Five times what clients wait for, when the queue is full of sends.
+        queue_calls: CAPACITY as usize * 5,
         ..Capacity::default()
     };
-    // Five times what clients wait for, when the queue is full of sends.
-    config.bounds.inbox = CAPACITY as usize * 5;
     config
 }

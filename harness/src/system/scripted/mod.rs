@@ -24,7 +24,7 @@ use crate::{
     history::NodeStatus,
     target::Roster,
     workload::{
-        LoadSpec, Progress, ReadBackSummary, Workload, WorkloadError,
+        Lever, LoadSpec, Progress, ReadBackSummary, Workload, WorkloadError,
         items::{ItemSetting, ItemWorkload},
     },
 };
@@ -135,6 +135,10 @@ impl Workload for ScriptedWorkload {
 
     fn progress(&self) -> Progress {
         self.inner.progress()
+    }
+
+    fn lever(&self) -> Arc<Lever> {
+        self.inner.lever()
     }
 
     async fn stop_sending(&mut self) {

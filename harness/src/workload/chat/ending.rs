@@ -47,6 +47,8 @@ const AGAIN: RetrySpec = RetrySpec {
     cap_ms: 500,
     budget_percent: 0,
     budget_per_s: 0,
+    back_off: true,
+    budget: true,
 };
 
 /// Waits until nothing is owed and every device is connected, current, and has acknowledged what it showed.

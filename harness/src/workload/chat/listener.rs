@@ -2,6 +2,7 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, sync::atomic::Ordering, time::Duration};
 
+use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
@@ -14,6 +15,7 @@ use crate::{
         client::{Answered, CallFailure, DeviceStream, Resume, StreamEvent},
         device::{Device, Reaction},
         engine::{Intent, lock},
+        lever::Relaunch,
         payload,
         retry::back_off,
     },
@@ -28,15 +30,20 @@ const RECONNECT: RetrySpec = RetrySpec {
     cap_ms: 2000,
     budget_percent: 0,
     budget_per_s: 0,
+    back_off: true,
+    budget: true,
 };
 /// The refusal that asks for another log-in.
 const SESSION_ENDED: &str = "SESSION_ENDED";
+/// Why a device that starts anew lost its stream.
+const RELAUNCHED: &str = "relaunched";
 
 type Acknowledging = Pin<Box<dyn Future<Output = Answered<u64>> + Send>>;
 
 /// Listens until it is told to stop, or its session was ended by the fence.
 pub(super) async fn listen(chat: Arc<Chat>, slot: usize) {
     let mode = chat.mode.subscribe();
+    let relaunch = chat.plan.engine.lever.enlist();
     let rng = chat.plan.engine.streams.stream(&format!("device {slot}"));
     let listener = Listener {
         device: Device::new(0, 0),
@@ -46,6 +53,7 @@ pub(super) async fn listen(chat: Arc<Chat>, slot: usize) {
         failures: 0,
         acknowledging: None,
         mode,
+        relaunch,
         rng,
         chat,
         slot,
@@ -65,6 +73,7 @@ struct Listener {
     failures: u32,
     acknowledging: Option<Acknowledging>,
     mode: watch::Receiver<Mode>,
+    relaunch: watch::Receiver<Relaunch>,
     rng: ChaCha8Rng,
 }
 
@@ -89,10 +98,14 @@ impl Listener {
             };
             let Some(failure) = lost else { break };
             self.synced(Err(&failure), false);
-            if failure.reason == SESSION_ENDED && !self.log_in_again().await {
+            let starts_anew = failure.reason == RELAUNCHED;
+            if (starts_anew || failure.reason == SESSION_ENDED) && !self.log_in_again().await {
                 break;
             }
-            self.wait(&failure).await;
+            // Whoever has just opened the app doesn't wait.
+            if !starts_anew {
+                self.wait(&failure).await;
+            }
         }
         self.synced(Err(&CallFailure::unknown("the run ended")), true);
     }
@@ -157,6 +170,7 @@ impl Listener {
             tokio::select! {
                 biased;
                 _ = self.mode.changed() => {}
+                Ok(()) = self.relaunch.changed() => if let Some(failure) = self.starts_anew() { return Some(failure) },
                 answered = pending(&mut self.acknowledging) => {
                     self.acknowledging = None;
                     let now = self.now();
@@ -177,6 +191,19 @@ impl Listener {
                 }
             }
         }
+    }
+
+    /// There is a relaunch: if it hits this device, its stream and its session are gone.
+    fn starts_anew(&mut self) -> Option<CallFailure> {
+        let relaunch = *self.relaunch.borrow_and_update();
+        let engine = &self.chat.plan.engine;
+        let drawn = engine
+            .streams
+            .stream(&format!("relaunch {} {}", relaunch.number, self.slot))
+            .next_u64();
+        let hit = relaunch.hits(drawn);
+        engine.lever.heard(hit);
+        hit.then(|| CallFailure::unknown(RELAUNCHED))
     }
 
     fn hear(&mut self, event: &StreamEvent) -> Option<CallFailure> {

@@ -29,7 +29,7 @@ use tokio::sync::{Notify, watch};
 
 use self::world::World;
 use super::{
-    LoadSpec, Progress, ReadBackSummary, Workload, WorkloadError,
+    Lever, LoadSpec, Progress, ReadBackSummary, Workload, WorkloadError,
     client::ChatClient,
     engine::{Engine, lock},
     ledger::Ledger,
@@ -222,6 +222,10 @@ impl Workload for ChatWorkload {
         progress.lag_p99_ms = meter.lag_p99_ms();
         progress.classes = meter.progress(now);
         progress
+    }
+
+    fn lever(&self) -> Arc<Lever> {
+        Arc::clone(&self.plan.engine.lever)
     }
 
     async fn stop_sending(&mut self) {

@@ -35,15 +35,14 @@ pub(super) fn start(chat: &Arc<Chat>, executor: &Executor) -> Result<Release, Wo
     let engine = &chat.plan.engine;
     let begin = engine.clock.now().plus(START_AFTER);
     let mut agenda = Agenda::default();
-    let mut add = |spec: &ScheduleSpec, begin: Nanos, name: &str| {
+    let schedule = |spec: &ScheduleSpec, begin: Nanos, name: &str| {
         let schedule = Schedule::new(spec, begin, &engine.streams, name);
-        schedule
-            .map(|schedule| agenda.add(schedule))
-            .map_err(|e| WorkloadError(format!("{name}: {e}")))
+        schedule.map_err(|e| WorkloadError(format!("{name}: {e}")))
     };
     for (number, load) in chat.plan.loads.iter().enumerate() {
-        add(&load.schedule, begin, &format!("load {number}"))?;
+        agenda.add_paced(schedule(&load.schedule, begin, &format!("load {number}"))?);
     }
+    let mut add = |spec: &ScheduleSpec, begin: Nanos, name: &str| Ok(agenda.add(schedule(spec, begin, name)?));
     if let Some((_, per_s)) = probing(&chat.plan.loads) {
         // Probes of different parts take turns instead of coming at once.
         let gap = Duration::from_secs_f64(1.0 / per_s.clamp(1e-3, 1e6));
@@ -100,7 +99,7 @@ pub(super) fn start(chat: &Arc<Chat>, executor: &Executor) -> Result<Release, Wo
             drop(entered);
         });
     };
-    Release::start(executor, engine.clock, agenda, submit)
+    Release::start(executor, engine.clock, agenda, Arc::clone(&engine.lever), submit)
 }
 
 /// Draws one message after another for one schedule.

@@ -79,13 +79,9 @@ pub(super) fn start(shared: &Arc<Shared>, executor: &Executor) -> Result<Release
     let mut senders = Vec::new();
     let policies: Vec<Policy> = shared.loads.iter().map(|load| policy(load, begin)).collect();
     for (number, load) in shared.loads.iter().enumerate() {
-        add(
-            &mut agenda,
-            engine.streams,
-            &load.schedule,
-            begin,
-            &format!("load {number}"),
-        )?;
+        let name = format!("load {number}");
+        let schedule = Schedule::new(&load.schedule, begin, &engine.streams, &name);
+        agenda.add_paced(schedule.map_err(|e| WorkloadError(format!("{name}: {e}")))?);
         senders.push(Sender {
             load: number,
             turn: 0,
@@ -137,7 +133,7 @@ pub(super) fn start(shared: &Arc<Shared>, executor: &Executor) -> Result<Release
             drop(entered);
         });
     };
-    Release::start(executor, engine.clock, agenda, submit)
+    Release::start(executor, engine.clock, agenda, Arc::clone(&engine.lever), submit)
 }
 
 fn add(

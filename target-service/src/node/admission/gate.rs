@@ -52,14 +52,14 @@ pub(crate) struct Gate<T> {
 }
 
 impl<T> Gate<T> {
-    /// A gate of a node that does what `capacity` says, for at most `calls_max` who wait.
-    pub(crate) fn new(capacity: &Capacity, protections: &Protections, calls_max: usize) -> Self {
+    /// A gate of a node that does what `capacity` says.
+    pub(crate) fn new(capacity: &Capacity, protections: &Protections) -> Self {
         let server = Server::new(capacity.per_second);
         let wait_max = Duration::from_millis(capacity.queue_ms);
         Self {
             server,
             queue: Queue::new(protections.priorities),
-            bound: Bound::new(protections.admission.then_some(wait_max), calls_max),
+            bound: Bound::new(protections.admission.then_some(wait_max), capacity.queue_calls),
             deadlines: Deadlines::new(protections.deadlines),
             times: Class::ALL.map(|class| server.time_for(class.cost_percent(&capacity.costs))),
             counters: Counters::default(),
@@ -155,6 +155,7 @@ mod tests {
     fn capacity(per_second: u32) -> Capacity {
         Capacity {
             per_second,
+            queue_calls: 4096,
             ..Capacity::default()
         }
     }
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn three_times_what_it_can_do_costs_it_nothing() {
-        let mut gate = Gate::new(&capacity(1000), &Protections::default(), 4096);
+        let mut gate = Gate::new(&capacity(1000), &Protections::default());
         let (good, late, slowest) = flood(&mut gate, 3000, 300 * MS, Duration::from_secs(10));
         assert!(good >= 9900 && late == 0, "{good} in time, {late} late");
         assert!(slowest <= MS, "a refusal took {slowest:?}");
@@ -206,7 +207,7 @@ mod tests {
             admission: false,
             ..Protections::default()
         };
-        let mut gate = Gate::new(&capacity(1000), &off, 4096);
+        let mut gate = Gate::new(&capacity(1000), &off);
         let (good, late, _) = flood(&mut gate, 3000, 300 * MS, Duration::from_secs(10));
         assert!(good < 1000 && late > 8000, "{good} in time, {late} late");
     }
@@ -218,7 +219,7 @@ mod tests {
             admission: false,
             ..Protections::default()
         };
-        let mut gate = Gate::new(&capacity(1000), &only, 4096);
+        let mut gate = Gate::new(&capacity(1000), &only);
         let (good, late, slowest) = flood(&mut gate, 3000, 300 * MS, Duration::from_secs(10));
         assert!(good >= 9900 && late == 0, "{good} in time, {late} late");
         assert!(
@@ -229,7 +230,7 @@ mod tests {
 
     #[test]
     fn no_capacity_is_no_queue() {
-        let mut gate = Gate::new(&capacity(0), &Protections::default(), 16);
+        let mut gate = Gate::new(&capacity(0), &Protections::default());
         for n in 0..1000 {
             assert!(gate.offer(Class::SignUp, None, n, MS).is_empty());
             assert_eq!(gate.next(MS), Some(Next::Serve(n)));
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_would_be_too_late_is_refused_when_it_comes() {
-        let mut gate = Gate::new(&capacity(100), &Protections::default(), 16);
+        let mut gate = Gate::new(&capacity(100), &Protections::default());
         assert!(gate.offer(Class::Send, None, 1, MS).is_empty());
         assert!(gate.offer(Class::Send, None, 2, MS).is_empty());
         let shed = gate.offer(Class::Send, Some(MS * 25), 3, MS);
@@ -253,7 +254,8 @@ mod tests {
         fn bounds_hold_and_everybody_hears_something(
             calls in proptest::collection::vec((0..Class::COUNT, 0..40u64, proptest::option::of(1..500u64)), 1..400),
         ) {
-            let mut gate = Gate::new(&capacity(100), &Protections::default(), 8);
+            let few = Capacity { queue_calls: 8, ..capacity(100) };
+            let mut gate = Gate::new(&few, &Protections::default());
             let (mut now, mut heard) = (MS, 0);
             let offered = calls.len();
             for (place, later, patience) in calls {

@@ -98,14 +98,16 @@ impl<T> Queue<T> {
     }
 
     /// Takes out who has to go when there are too many: the newest of the lowest class that takes up more than its share.
+    /// The only one of its class stays, if others can go: a class whose share is less than a single call is slow, not dead.
     pub(crate) fn shed(&mut self) -> Option<Entry<T>> {
         let all = self.work();
         let weights: u32 = Class::ALL.into_iter().map(Class::weight).sum();
         let above = |lane: &usize| {
             let weight = Class::ALL[*lane].weight();
-            !self.waiting[*lane].is_empty() && self.work[*lane] * weights >= all * weight
+            self.waiting[*lane].len() > 1 && self.work[*lane] * weights >= all * weight
         };
-        let lane = (0..Class::COUNT).rev().find(above)?;
+        let lowest = || (0..Class::COUNT).rev().find(|lane| !self.waiting[*lane].is_empty());
+        let lane = (0..Class::COUNT).rev().find(above).or_else(lowest)?;
         let entry = self.waiting[lane].pop_back()?;
         self.work[lane] = self.work[lane].saturating_sub(entry.time);
         Some(entry)
@@ -198,6 +200,16 @@ mod tests {
         (0..60).for_each(|n| queue.push(entry(Class::SignUp, 101 + n)));
         let shed = queue.shed().map(|entry| (entry.class, entry.work));
         assert_eq!(shed, Some((Class::SignUp, 160)), "the newest of the lowest");
+    }
+
+    #[test]
+    fn a_class_whose_share_is_less_than_one_call_still_gets_one_in() {
+        let mut queue = Queue::new(true);
+        (0..4).for_each(|n| queue.push(entry(Class::Send, n)));
+        queue.push(entry(Class::SignUp, 100));
+        assert_eq!(queue.shed().map(|entry| entry.class), Some(Class::Send));
+        queue.push(entry(Class::SignUp, 101));
+        assert_eq!(queue.shed().map(|entry| entry.work), Some(101));
     }
 
     fn any_class() -> impl Strategy<Value = Class> {

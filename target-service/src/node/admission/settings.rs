@@ -40,6 +40,8 @@ pub struct Capacity {
     pub per_second: u32,
     /// How long work may have to wait before it is refused instead, milliseconds.
     pub queue_ms: u64,
+    /// Calls that may wait, however long each takes: what memory allows.
+    pub queue_calls: usize,
     /// What the classes cost.
     pub costs: Costs,
 }
@@ -49,6 +51,7 @@ impl Default for Capacity {
         Self {
             per_second: 0,
             queue_ms: 100,
+            queue_calls: 1024,
             costs: Costs::default(),
         }
     }
@@ -72,6 +75,13 @@ impl Capacity {
         }
         if !(1..=60_000).contains(&self.queue_ms) {
             return bad("capacity.queue_ms", self.queue_ms.to_string(), "between 1 and 60000");
+        }
+        if !(1..=1 << 20).contains(&self.queue_calls) {
+            return bad(
+                "capacity.queue_calls",
+                self.queue_calls.to_string(),
+                "between 1 and 1048576",
+            );
         }
         for (key, cost) in [
             ("capacity.costs.acknowledge", self.costs.acknowledge),
