@@ -48,6 +48,27 @@ const HARNESS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &["base", "history"]),
+    (
+        "grpc",
+        &["base", "history", "backend", "fault", "plan", "scenario", "controller"],
+    ),
+    (
+        "cli",
+        &[
+            "base",
+            "history",
+            "check",
+            "report",
+            "backend",
+            "target",
+            "system",
+            "fault",
+            "scenario",
+            "plan",
+            "controller",
+            "grpc",
+        ],
+    ),
 ];
 
 /// The same for the service. Its core stands on `env` and knows neither gRPC nor a runtime.
@@ -56,7 +77,9 @@ const SERVICE: &[(&str, &[&str])] = &[
     ("storage", &["env"]),
     ("chat", &["storage"]),
     ("consensus", &["env", "storage", "chat"]),
-    ("node", &["env", "storage", "chat", "consensus"]),
+    // The map of shards is data of the placement group.
+    ("placement", &["consensus"]),
+    ("node", &["env", "storage", "chat", "consensus", "placement"]),
     ("sim", &["env", "storage", "chat", "consensus", "node"]),
     ("grpc", &["env", "node"]),
     ("client", &["env", "chat", "node", "grpc", "discovery"]),
@@ -106,7 +129,8 @@ fn modules_use_only_what_stands_below_them() {
     let mut wrong = Vec::new();
     for (package, module, allowed) in both(HARNESS, SERVICE) {
         for (file, text) in sources(package, module) {
-            for used in crate_edges(product(&text)) {
+            let edges = crate_edges(product(&text)).into_iter();
+            for used in edges.chain(super_edges(product(&text), depth(&file))) {
                 if used != module && !allowed.contains(&used.as_str()) {
                     wrong.push(format!(
                         "{}: `{module}` uses `{used}`, allowed: {allowed:?}",
@@ -144,7 +168,7 @@ fn pure_modules_stay_pure() {
 fn only_the_grpc_front_serves() {
     for (file, text) in all_sources() {
         let front = file.components().any(|c| c.as_os_str() == "grpc");
-        let serves = text.lines().any(|line| code(line).contains("tonic::transport::Server"));
+        let serves = names_server(&text);
         assert!(
             front || !serves,
             "{} imports tonic's server; only grpc/ may",
@@ -182,6 +206,72 @@ fn the_reader_of_edges_sees_what_it_should() {
     let text = "use crate::plan::Plan;\nuse crate::{base::Nanos, history::{Event, self}};\nlet x = crate::fault::ALL;\n// use crate::cli::x\n";
     let edges: Vec<String> = crate_edges(text).into_iter().collect();
     assert_eq!(edges, ["base", "fault", "history", "plan"]);
+}
+
+#[test]
+fn the_reader_of_servers_sees_grouped_imports() {
+    for serves in [
+        "use tonic::transport::Server;",
+        "use tonic::transport::{Channel, Server};",
+        "use tonic::{\n    Status,\n    transport::{\n        Server,\n    },\n};",
+        "use tonic::transport;\nlet s = transport::Server::builder();",
+    ] {
+        assert!(names_server(serves), "{serves}");
+    }
+    for other in [
+        "use tonic::transport::{Channel, Endpoint};",
+        "// tonic::transport::Server",
+        "use tonic::{transport::Channel, Status};",
+    ] {
+        assert!(!names_server(other), "{other}");
+    }
+}
+
+#[test]
+fn the_reader_of_edges_climbs_to_the_root() {
+    let text = "use super::super::plan::Plan;\nuse super::near::Thing;\nuse super::super::{base::Nanos, fault};\n";
+    let edges: Vec<String> = super_edges(text, 2).into_iter().collect();
+    assert_eq!(edges, ["base", "fault", "plan"]);
+    assert_eq!(depth(Path::new("x/src/grpc/front.rs")), 2);
+    assert_eq!(depth(Path::new("x/src/grpc/mod.rs")), 1);
+    assert_eq!(depth(Path::new("x/src/grpc.rs")), 1);
+}
+
+/// Whether a text names tonic's server, alone or in a group, wherever the lines break.
+fn names_server(text: &str) -> bool {
+    let dense: String = text.lines().map(code).flat_map(str::split_whitespace).collect();
+    dense.match_indices("transport::").any(|(at, found)| {
+        let rest = &dense[at + found.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => group
+                .split('}')
+                .next()
+                .unwrap_or("")
+                .split(',')
+                .any(|item| item.split("::").next() == Some("Server")),
+            None => rest
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .is_some_and(|name| name == "Server"),
+        }
+    })
+}
+
+/// How many modules stand between a file's module and the crate's root.
+fn depth(file: &Path) -> usize {
+    let parts: Vec<_> = file.components().collect();
+    let src = parts.iter().rposition(|c| c.as_os_str() == "src").unwrap_or(0);
+    parts.len() - src - 1 - usize::from(file.file_stem().is_some_and(|stem| stem == "mod"))
+}
+
+/// The modules that paths of as many `super::` as the file is deep reach from the root.
+fn super_edges(text: &str, depth: usize) -> BTreeSet<String> {
+    let code: String = text.lines().map(code).collect::<Vec<_>>().join("\n");
+    crate_edges(
+        &code
+            .replace("crate::", "_::")
+            .replace(&"super::".repeat(depth), "crate::"),
+    )
 }
 
 /// What stands before a file's own tests: those may use what they need.
@@ -262,10 +352,10 @@ fn all_sources() -> BTreeMap<PathBuf, String> {
     walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
 }
 
-/// Whether a file is a module of tests.
+/// Whether a file is a module of tests, or the fake that they talk to.
 fn is_test(path: &Path) -> bool {
     path.file_stem()
-        .is_some_and(|stem| stem == "tests" || stem.to_string_lossy().ends_with("_tests"))
+        .is_some_and(|stem| stem == "tests" || stem == "fake" || stem.to_string_lossy().ends_with("_tests"))
 }
 
 fn walk(dir: &Path) -> BTreeMap<PathBuf, String> {
