@@ -92,6 +92,7 @@ fn rehearsal(number: u64) -> Rehearsal {
             in_flight_max: 10_000,
             probe: Some(ProbeSpec { per_s: 50.0 }),
             request: None,
+            group: None,
         },
         seed: number,
         warm_up: Duration::from_secs(1),

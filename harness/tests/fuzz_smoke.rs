@@ -99,6 +99,7 @@ fn events() -> Vec<Event> {
             log: log(),
             author: 2,
             owed: vec![4],
+            group: false,
             client_id: 1,
             hash: 99,
             position: Some(1),
@@ -198,6 +199,7 @@ fn events() -> Vec<Event> {
                 item: Some(1),
                 hash: 99,
             }],
+            changes: Vec::new(),
         }),
         phase(5000, Phase::TearDown),
     ]

@@ -148,6 +148,7 @@ fn load() -> LoadSpec {
         in_flight_max: 5000,
         probe: Some(ProbeSpec { per_s: 10.0 }),
         request: None,
+        group: None,
     }
 }
 

@@ -150,6 +150,7 @@ fn load(class: Class, pace: Pace) -> LoadSpec {
         in_flight_max: 100,
         probe: Some(ProbeSpec { per_s: pace.per_s() }),
         request: None,
+        group: None,
     }
 }
 

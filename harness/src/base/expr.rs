@@ -19,7 +19,9 @@ use super::duration::HumanDuration;
 use super::suggest::did_you_mean;
 
 /// The classes of operations, in the words of the history.
-pub const CLASSES: &[&str] = &["sign_up", "log_in", "send", "deliver", "sync", "read", "put", "request"];
+pub const CLASSES: &[&str] = &[
+    "sign_up", "log_in", "send", "deliver", "sync", "read", "group", "put", "request",
+];
 
 /// The keys that a selector may use.
 pub const SELECTORS: &[&str] = &["zone", "cohort", "system", "fault"];

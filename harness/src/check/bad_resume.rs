@@ -39,8 +39,8 @@ impl Promise for BadResume {
                         }
                         _ => asked = None,
                     },
-                    DeviceEvent::Shown(index) => {
-                        let shown = &system.shown[*index];
+                    DeviceEvent::Shown(_) | DeviceEvent::Noticed(_) => {
+                        let Some(shown) = system.entry(*event) else { continue };
                         let same = incarnation.is_none_or(|known| known == shown.incarnation);
                         incarnation = Some(shown.incarnation);
                         let Some(after) = asked.take().filter(|_| same) else {

@@ -54,10 +54,10 @@ impl Promise for FalseCurrent {
             let mut settled = 0;
             for (at, event) in &known.timeline {
                 let change = match event {
-                    DeviceEvent::Shown(index) => {
-                        let shown = &system.shown[*index];
-                        let known = furthest.entry(shown.incarnation).or_default();
-                        *known = (*known).max(shown.sequence);
+                    DeviceEvent::Shown(_) | DeviceEvent::Noticed(_) => {
+                        let Some(entry) = system.entry(*event) else { continue };
+                        let known = furthest.entry(entry.incarnation).or_default();
+                        *known = (*known).max(entry.sequence);
                         continue;
                     }
                     DeviceEvent::Session(index) => &system.sessions[*index].change,

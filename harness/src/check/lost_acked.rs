@@ -10,8 +10,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Promise, Tally, words};
-use crate::history::{Fate, History, Item, NodeStatus, ReadBack, SystemView};
+use super::{
+    Promise, Tally,
+    owing::{Owed, Owing},
+    words,
+};
+use crate::history::{ChangeKind, Fate, History, Item, Outcome, ReadBack, Subject, SystemView};
 
 pub(super) struct LostAcked;
 
@@ -27,6 +31,7 @@ impl Promise for LostAcked {
     fn judge(&self, history: &History, system: &SystemView, tally: &mut Tally) {
         tally.needs("nothing was acknowledged");
         in_the_log(system, tally);
+        changes_in_the_log(system, tally);
         on_the_devices(history, system, tally);
     }
 }
@@ -67,6 +72,52 @@ fn in_the_log(system: &SystemView, tally: &mut Tally) {
     }
 }
 
+/// An acknowledged change of a group stands where it was said to. One that left nothing to change names the last position
+/// of all, which is somebody else's: behind that, who belongs to the group is what was asked for.
+fn changes_in_the_log(system: &SystemView, tally: &mut Tally) {
+    let reads = system.final_reads();
+    let mut held: BTreeSet<(&str, u64, u64, u64)> = BTreeSet::new();
+    for (log, read) in &reads {
+        held.extend(
+            read.changes
+                .iter()
+                .map(|it| (*log, it.position, it.actor, it.client_id)),
+        );
+    }
+    for attempt in system.attempts.iter().filter(|it| it.outcome == Outcome::Ok) {
+        let Subject::Change {
+            log,
+            change,
+            actor,
+            users,
+            client_id,
+            position: Some(position),
+            ..
+        } = &attempt.subject
+        else {
+            continue;
+        };
+        let Some(group) = system.groups.get(log).filter(|_| reads.contains_key(log.as_str())) else {
+            tally.unsure(|| format!("{log}, which changed, has no complete final read"));
+            continue;
+        };
+        tally.oblige(1);
+        let stands = held.contains(&(log.as_str(), *position, *actor, *client_id));
+        let itself = (!matches!(change, ChangeKind::Add | ChangeKind::Remove)).then_some(actor);
+        let mut concerned = users.iter().chain(itself);
+        let so = |user: &u64| group.reading(*user, *position).is_some() == change.lets_in();
+        if !stands && !concerned.all(so) {
+            tally.broken(attempt.done, || {
+                format!(
+                    "that user {actor} {} ({log}) was acknowledged {} at position {position}, and the complete read knows nothing of it: lost",
+                    change.words(),
+                    words::at(attempt.done)
+                )
+            });
+        }
+    }
+}
+
 /// Under a key, whether something read may have been written after `item`.
 fn replaced(system: &SystemView, item: &Item, read: &ReadBack) -> bool {
     item.log.starts_with("k:")
@@ -94,39 +145,24 @@ fn place(item: &Item, read: &ReadBack) -> &'static str {
 }
 
 fn on_the_devices(history: &History, system: &SystemView, tally: &mut Tally) {
-    // The furthest position that each device was shown of each log.
-    let mut furthest: BTreeMap<(u64, u32, &str), u64> = BTreeMap::new();
-    for shown in system.shown.iter().filter(|s| !s.repeated_on_wire) {
-        let known = furthest.entry((shown.user, shown.device, &shown.log)).or_default();
-        *known = (*known).max(shown.position);
-    }
-    let owes_nothing = owes_nothing(history, system);
+    let owed = Owed::of(history, system);
     let mut untold = 0;
     let mut example = None;
     for delivery in system.deliveries.iter().filter(|d| d.fate == Fate::Must) {
         tally.oblige(1);
-        let (None, Some(item)) = (delivery.shown, system.items.get(&delivery.item)) else {
+        let Some(item) = system.items.get(&delivery.item) else {
             continue;
         };
-        let passed = furthest.get(&(delivery.user, delivery.device, item.log.as_str()));
-        let skipped = passed
-            .zip(item.position)
-            .filter(|(passed, position)| *passed > position);
-        let device = words::device(delivery.user, delivery.device);
-        let at = item.certain();
-        if let Some((passed, position)) = skipped {
-            tally.broken(at, || {
+        let owing = owed.of_delivery(delivery, item);
+        let device = || words::device(delivery.user, delivery.device);
+        if owing.is_missing() {
+            tally.broken(item.certain(), || {
                 let message = words::message(item);
-                format!("{message} was never shown on {device}: lost from the middle, position {position} though {passed} was shown")
+                format!("{message} was never shown on {}: {}", device(), owing.words())
             });
-        } else if owes_nothing {
-            tally.broken(at, || {
-                let message = words::message(item);
-                format!("{message} was never shown on {device}, and no node says that it still owes anything: lost from the end")
-            });
-        } else {
+        } else if owing == Owing::Untold {
             untold += 1;
-            example = example.or(Some((item, device)));
+            example = example.or_else(|| Some((item, device())));
         }
     }
     if let Some((item, device)) = example {
@@ -135,22 +171,4 @@ fn on_the_devices(history: &History, system: &SystemView, tally: &mut Tally) {
             format!("{untold} deliveries were never shown, such as {message} to {device}, and not every node says that it owes nothing")
         });
     }
-}
-
-/// Whether every node's last word before the end, after the drain began, is that it owes nothing. A group that nobody
-/// leads has nobody who counts for it.
-fn owes_nothing(history: &History, system: &SystemView) -> bool {
-    let (load_end, tear_down) = (history.load_end(), history.tear_down());
-    let mut last: BTreeMap<&str, Option<&NodeStatus>> = BTreeMap::new();
-    for observed in system.observed.iter().filter(|o| o.at < tear_down) {
-        let told = observed.status.as_ref().filter(|_| observed.at > load_end);
-        last.insert(&observed.node, told);
-    }
-    let mut led: BTreeMap<&str, bool> = BTreeMap::new();
-    for group in last.values().flatten().flat_map(|status| &status.groups) {
-        *led.entry(&group.group).or_default() |= group.leader;
-    }
-    !last.is_empty()
-        && last.values().all(|told| told.is_some_and(|status| status.backlog == 0))
-        && led.values().all(|led| *led)
 }

@@ -1,4 +1,4 @@
-//! Misattributed: seen under another sender, in another log, or by somebody it was not meant for.
+//! Misattributed: seen under another sender, or in another log. Who may see it is `cross-user-leak`'s.
 
 use super::{Promise, Tally, seen, words};
 use crate::history::{History, SystemView};
@@ -11,7 +11,7 @@ impl Promise for Misattributed {
     }
 
     fn about(&self) -> &'static str {
-        "a message keeps its sender, its conversation and its recipient"
+        "a message keeps its sender and its conversation"
     }
 
     fn judge(&self, _: &History, system: &SystemView, tally: &mut Tally) {
@@ -25,8 +25,6 @@ impl Promise for Misattributed {
                 format!("as if user {} had sent it", seen.author)
             } else if sent.log != seen.log {
                 format!("in {} instead of {}", seen.log, sent.log)
-            } else if let Some(user) = seen.user.filter(|u| !sent.owed.is_empty() && !sent.owed.contains(u)) {
-                format!("though it was not meant for user {user}")
             } else {
                 continue;
             };

@@ -6,9 +6,14 @@
 //! | vanished | seen once, absent from a later read |
 //! | stale, unseen | absent from a read after its acknowledgement, present later; not shown when the run ended |
 //! | duplicate-stored, duplicate-delivered, retry-duplicate | two positions; shown twice; a retry made a second one |
-//! | phantom, aborted-read, corrupted, misattributed | never sent; failed and seen; another body, sender, log, recipient |
+//! | phantom, aborted-read, corrupted, misattributed | never sent; failed and seen; another body, sender or log |
 //! | divergent-order, sender-reorder, causal-reorder | two orders of one log; of one sender; reply before question |
 //! | stream-regress, stream-gap, bad-resume, false-current | a device's stream goes back, skips, resumes wrongly, lies |
+//! | own-device-staleness | what somebody sent is missing on another device of its own |
+//! | cross-user-leak | anything of some people's given to another |
+//! | membership-leak, history-leak | given what was said in a group while not belonging to it, or before |
+//! | missed-after-join | not given the first message after joining |
+//! | outsider-accepted | more than 200 members, or a stranger's message, taken by a group |
 //! | account | two accounts for a phone number, or an accepted one unknown |
 //! | consensus | two leaders in a term, something committed gone, replicas that differ |
 //! | stuck | healed, and no progress |
@@ -26,14 +31,21 @@ mod causal_reorder;
 mod consensus;
 mod corrupted;
 mod coverage;
+mod cross_user_leak;
 mod divergent_order;
 mod duplicate_delivered;
 mod duplicate_stored;
 mod false_current;
+mod history_leak;
 mod lost_acked;
+mod membership_leak;
 mod misattributed;
+mod missed_after_join;
 mod node_exit;
 mod order;
+mod outsider_accepted;
+mod owing;
+mod own_device_staleness;
 mod phantom;
 mod promise;
 mod seen;
@@ -70,6 +82,12 @@ pub const ALL: &[&dyn Promise] = &[
     &stream_gap::StreamGap,
     &bad_resume::BadResume,
     &false_current::FalseCurrent,
+    &own_device_staleness::OwnDeviceStaleness,
+    &cross_user_leak::CrossUserLeak,
+    &membership_leak::MembershipLeak,
+    &history_leak::HistoryLeak,
+    &missed_after_join::MissedAfterJoin,
+    &outsider_accepted::OutsiderAccepted,
     &account::Account,
     &consensus::Consensus,
     &stuck::Stuck,

@@ -1,7 +1,10 @@
 //! Everything that any observer saw, one after the other: shown on a device, or found by a read.
 
 use super::words;
-use crate::{base::Nanos, history::SystemView};
+use crate::{
+    base::Nanos,
+    history::{Answer, SystemView},
+};
 
 /// One sighting of a body.
 pub(super) struct Seen<'a> {
@@ -11,9 +14,10 @@ pub(super) struct Seen<'a> {
     pub(super) author: u64,
     pub(super) log: &'a str,
     pub(super) position: u64,
-    /// The recipient, for what was shown.
+    /// Who saw it, for what was shown and what somebody was told.
     pub(super) user: Option<u64>,
     device: u32,
+    told: bool,
 }
 
 impl Seen<'_> {
@@ -22,7 +26,8 @@ impl Seen<'_> {
         let (log, position, at) = (self.log, self.position, words::at(self.at));
         match self.user {
             Some(user) => format!(
-                "shown on {} at {at} ({log}/{position})",
+                "{} {} at {at} ({log}/{position})",
+                if self.told { "read on" } else { "shown on" },
                 words::device(user, self.device)
             ),
             None => format!("read at {at} ({log}/{position})"),
@@ -40,6 +45,7 @@ pub(super) fn all(system: &SystemView) -> impl Iterator<Item = Seen<'_>> {
         position: s.position,
         user: Some(s.user),
         device: s.device,
+        told: false,
     });
     let read = system.reads.iter().flat_map(|r| {
         r.items.iter().map(|i| Seen {
@@ -51,7 +57,22 @@ pub(super) fn all(system: &SystemView) -> impl Iterator<Item = Seen<'_>> {
             position: i.position,
             user: None,
             device: 0,
+            told: false,
         })
     });
-    shown.chain(read)
+    let told = system.told.iter().flat_map(|told| {
+        let Answer::Log { log, items, .. } = &told.answer;
+        items.iter().map(move |i| Seen {
+            at: told.ended,
+            item: i.item,
+            hash: i.hash,
+            author: i.author,
+            log,
+            position: i.position,
+            user: Some(told.user),
+            device: told.device,
+            told: true,
+        })
+    });
+    shown.chain(read).chain(told)
 }

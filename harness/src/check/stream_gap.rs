@@ -39,8 +39,8 @@ impl Promise for StreamGap {
                         }
                         _ => {}
                     },
-                    DeviceEvent::Shown(index) => {
-                        let shown = &system.shown[*index];
+                    DeviceEvent::Shown(_) | DeviceEvent::Noticed(_) => {
+                        let Some(shown) = system.entry(*event) else { continue };
                         if incarnation.is_some_and(|known| known != shown.incarnation) {
                             last = None;
                         }
@@ -53,7 +53,7 @@ impl Promise for StreamGap {
                         if shown.sequence > before.saturating_add(1) {
                             tally.broken(*at, || {
                                 format!(
-                                    "{} was shown sequence {} at {} right after {before}",
+                                    "{} was given sequence {} at {} right after {before}",
                                     words::device(*user, *device),
                                     shown.sequence,
                                     words::at(*at)

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{Promise, Tally, words};
-use crate::history::{DeviceEvent, History, SystemView};
+use crate::history::{History, SystemView};
 
 pub(super) struct StreamRegress;
 
@@ -26,8 +26,7 @@ impl Promise for StreamRegress {
             // What the connection brought last: its number, the incarnation, the sequence.
             let mut wire: Option<(u32, u64, u64)> = None;
             for (at, event) in &known.timeline {
-                let DeviceEvent::Shown(index) = event else { continue };
-                let shown = &system.shown[*index];
+                let Some(shown) = system.entry(*event) else { continue };
                 tally.oblige(1);
                 let last = last.entry(shown.incarnation).or_default();
                 let before = wire
@@ -60,7 +59,7 @@ impl Promise for StreamRegress {
                 if before != shown.item {
                     tally.broken(*at, || {
                         let name = |item: Option<u64>| {
-                            item.map_or_else(|| "an unreadable body".to_owned(), |i| format!("message {i}"))
+                            item.map_or_else(|| "no readable message".to_owned(), |i| format!("message {i}"))
                         };
                         format!(
                             "sequence {} of {} was {} and is {} at {}",

@@ -105,7 +105,9 @@ fn not_current(system: &SystemView, at: Nanos) -> usize {
         let (mut shown, mut told) = (0, None);
         for (_, event) in timeline.iter().take_while(|(when, _)| *when <= at) {
             match event {
-                DeviceEvent::Shown(index) => shown = system.shown[*index].sequence.max(shown),
+                DeviceEvent::Shown(_) | DeviceEvent::Noticed(_) => {
+                    shown = system.entry(*event).map_or(0, |entry| entry.sequence).max(shown);
+                }
                 DeviceEvent::Session(index) => {
                     told = match system.sessions[*index].change {
                         SessionChange::Current { sequence, .. } => Some(sequence),

@@ -197,6 +197,7 @@ fn class_text(name: &str) -> Option<String> {
         "deliver" => "a message from the intent to send it to its showing on one device of the recipient",
         "sync" => "resuming a device's stream until it is current",
         "read" => "reading a conversation",
+        "group" => "changing who belongs to a group, or looking at one",
         "put" => "writing a key to a key-value store",
         _ => "a request to a system of which nothing is known but that it answers",
     };

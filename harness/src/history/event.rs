@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{ChangeKind, GroupChange, Noticed, Told};
 use crate::base::Nanos;
 
 /// The version of the format that this build writes.
@@ -35,6 +36,10 @@ pub enum Event {
     Op(Operation),
     /// A message was shown on a device.
     Shown(Shown),
+    /// A device was given an entry of its stream that is no message.
+    Noticed(Noticed),
+    /// A user was told something that it asked for.
+    Told(Told),
     /// A device's session changed.
     Session(SessionEvent),
     /// A fault moved on.
@@ -57,6 +62,8 @@ impl Event {
             Self::Phase(e) => e.at,
             Self::Op(e) => e.done,
             Self::Shown(e) => e.at,
+            Self::Noticed(e) => e.at,
+            Self::Told(e) => e.ended,
             Self::Session(e) => e.at,
             Self::Fault(e) => e.at,
             Self::Observed(e) => e.at,
@@ -117,6 +124,8 @@ pub enum Class {
     Sync,
     /// Reading a conversation.
     Read,
+    /// Changing who belongs to a group, and looking at one.
+    Group,
     /// Writing a key to a system that is a key-value store.
     Put,
     /// A request to a system of which nothing is known but that it answers.
@@ -135,6 +144,16 @@ pub enum Outcome {
     Unknown,
     /// The generator had no room and never sent it.
     Shed,
+}
+
+/// Refusals with which a service that works decides that something may not be: who asked has its answer. Nothing
+/// happened, so the outcome is [`Outcome::Failed`], and nobody was kept from anything.
+pub const DECISIONS: [&str; 3] = ["GROUP_FULL", "NOT_MEMBER", "NO_SUCH_CONVERSATION"];
+
+/// Whether `error` is one of [`DECISIONS`].
+#[must_use]
+pub fn is_decision(error: Option<&str>) -> bool {
+    error.is_some_and(|error| DECISIONS.contains(&error))
 }
 
 /// One attempt of one operation, whole.
@@ -209,8 +228,11 @@ pub enum Subject {
         log: String,
         /// Who put it: the sender's account, 0 where there are none.
         author: u64,
-        /// Who is owed it: the accounts; empty where nobody subscribes.
+        /// Who is owed it: the accounts; empty where nobody subscribes, and for a group.
         owed: Vec<u64>,
+        /// True for a group: its members at the item's position are owed it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        group: bool,
         /// The number that the author's device gave it, counted up by one for each operation of the device.
         client_id: u64,
         /// Hash of the body.
@@ -219,6 +241,23 @@ pub enum Subject {
         position: Option<u64>,
         /// Whether the answer said that this was an earlier answer again.
         repeated: Option<bool>,
+    },
+    /// A change of who belongs to a group.
+    Change {
+        /// The group's log.
+        log: String,
+        /// What was asked for.
+        change: ChangeKind,
+        /// Who asked.
+        actor: u64,
+        /// Whom it concerns beside the actor.
+        users: Vec<u64>,
+        /// The number that the actor's device gave it, counted together with those of items.
+        client_id: u64,
+        /// Position in the log, when the answer named one: the last of all where nothing was left to change.
+        position: Option<u64>,
+        /// How many belong to the group then, when the answer said so.
+        members: Option<u64>,
     },
     /// Nothing that a promise could hold on to.
     Nothing,
@@ -428,6 +467,9 @@ pub struct ReadBack {
     pub after: Option<u64>,
     /// What it held, in order.
     pub items: Vec<ReadItem>,
+    /// Of a group's log: the changes of who belongs to it, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<GroupChange>,
 }
 
 /// An item found by a read.

@@ -70,6 +70,7 @@ impl Class {
             Self::Deliver => "deliver",
             Self::Sync => "sync",
             Self::Read => "read",
+            Self::Group => "group",
             Self::Put => "put",
             Self::Request => "request",
         }
@@ -213,6 +214,7 @@ mod tests {
             Class::Send,
             Class::Deliver,
             Class::Sync,
+            Class::Group,
             Class::Put,
         ] {
             assert_eq!(serde_json::to_value(class).unwrap(), class.name());

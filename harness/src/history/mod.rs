@@ -6,9 +6,12 @@
 
 mod event;
 mod facts;
+mod membership;
 mod reader;
 mod recorder;
+mod social;
 mod spans;
+mod stream;
 #[cfg(test)]
 pub(crate) mod synth;
 #[cfg(test)]
@@ -19,9 +22,12 @@ mod writer;
 
 pub use event::*;
 pub use facts::{HOLD, LAG_P99_MS_MAX, LoadFacts, PHASE_OPERATIONS_MIN, RunFacts, SHED_RATIO_MAX};
+pub use membership::{Membership, Stay};
 pub use reader::{HistoryError, ReadLimits, Recorded, fuzz_read, read, read_from, read_header};
 pub use recorder::{Recorder, RecorderLimits, Subscription};
+pub use social::{Answer, ChangeKind, Contact, GroupChange, Notice, Noticed, Told};
 pub use spans::{EVENTS_MAX, SpanEvent, SpanRecord, SpanTracker, Trace, TraceIds, phase_name};
+pub use stream::Entry;
 pub use view::{Delivery, Device, DeviceEvent, Fate, History, Item, Logical, SystemView};
 pub use windows::{FaultOutcome, FaultWindow, Phases, fault_windows};
 

@@ -14,6 +14,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    Answer, GroupChange,
     event::{Event, HarnessEvent, HarnessKind, Header},
     reader::{HistoryError, Recorded},
     writer::Writer,
@@ -331,6 +332,10 @@ fn write_once(shared: &Shared, writer: &mut Writer) -> io::Result<bool> {
     Ok(false)
 }
 
+fn changes_estimate(changes: &[GroupChange]) -> usize {
+    changes.iter().map(|change| 64 + change.users.len() * 8).sum()
+}
+
 /// About how much memory an event takes.
 fn estimate(event: &Event) -> usize {
     let heap = match event {
@@ -340,7 +345,10 @@ fn estimate(event: &Event) -> usize {
             .status
             .as_ref()
             .map_or(0, |s| s.groups.len() * 80 + s.gauges.len() * 64),
-        Event::Read(read) => read.items.len() * 48,
+        Event::Read(read) => read.items.len() * 48 + changes_estimate(&read.changes),
+        Event::Told(told) => match &told.answer {
+            Answer::Log { items, changes, .. } => items.len() * 48 + changes_estimate(changes),
+        },
         _ => 128,
     };
     size_of::<Event>() + 32 + heap

@@ -462,6 +462,7 @@ impl Script {
                     log: format!("c:{conversation}"),
                     author: sending.author,
                     owed: vec![sending.to],
+                    group: false,
                     client_id: sending.id,
                     hash: sending.id ^ 0xabcd,
                     position: stored.get(&attempt.sending).copied().filter(|_| ok),
@@ -490,6 +491,7 @@ impl Script {
                 complete: true,
                 after: None,
                 items,
+                changes: Vec::new(),
             }));
         }
     }

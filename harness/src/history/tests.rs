@@ -50,26 +50,153 @@ fn subject() -> impl Strategy<Value = Subject> {
             any::<[u64; 4]>(),
             word(),
             proptest::collection::vec(any::<u64>(), 0..3),
-            any::<(Option<u64>, Option<bool>)>()
+            any::<(Option<u64>, Option<bool>, bool)>()
         )
             .prop_map(
-                |([item, author, client_id, hash], log, owed, (position, repeated))| Subject::Item {
+                |([item, author, client_id, hash], log, owed, (position, repeated, group))| Subject::Item {
                     item,
                     log,
                     author,
                     owed,
+                    group,
                     client_id,
                     hash,
                     position,
                     repeated
                 }
             ),
+        (
+            word(),
+            change_kind(),
+            any::<[u64; 2]>(),
+            users(),
+            any::<(Option<u64>, Option<u64>)>()
+        )
+            .prop_map(
+                |(log, change, [actor, client_id], users, (position, members))| Subject::Change {
+                    log,
+                    change,
+                    actor,
+                    users,
+                    client_id,
+                    position,
+                    members
+                }
+            ),
         Just(Subject::Nothing),
     ]
 }
 
+fn users() -> impl Strategy<Value = Vec<u64>> {
+    proptest::collection::vec(any::<u64>(), 0..3)
+}
+
+fn change_kind() -> impl Strategy<Value = ChangeKind> {
+    proptest::sample::select(vec![
+        ChangeKind::Create,
+        ChangeKind::Add,
+        ChangeKind::Join,
+        ChangeKind::Leave,
+        ChangeKind::Remove,
+    ])
+}
+
+fn group_change() -> impl Strategy<Value = GroupChange> {
+    (any::<[u64; 3]>(), change_kind(), users()).prop_map(|([position, actor, client_id], kind, users)| GroupChange {
+        position,
+        kind,
+        actor,
+        client_id,
+        users,
+    })
+}
+
+fn read_item() -> impl Strategy<Value = ReadItem> {
+    any::<(u64, u64, Option<u64>, u64)>().prop_map(|(position, author, item, hash)| ReadItem {
+        position,
+        author,
+        item,
+        hash,
+    })
+}
+
+fn notice() -> impl Strategy<Value = Notice> {
+    prop_oneof![
+        (word(), group_change()).prop_map(|(log, change)| Notice::Change { log, change }),
+        (word(), any::<[u64; 4]>()).prop_map(|(log, [user, delivered, read, unread])| Notice::Receipt {
+            log,
+            user,
+            delivered,
+            read,
+            unread
+        }),
+        (word(), any::<(u64, bool, bool)>()).prop_map(|(phone, (user, imported, matched))| Notice::Contact {
+            contact: Contact {
+                phone,
+                user,
+                imported,
+                matched
+            }
+        }),
+        Just(Notice::Other),
+    ]
+}
+
+/// What people are shown beside messages, and what they are told.
+fn social() -> impl Strategy<Value = Event> {
+    let noticed = (nanos(), word(), any::<([u64; 4], u32, u32, bool)>(), notice()).prop_map(
+        |(at, system, ([session, user, incarnation, sequence], device, connection, repeated_on_wire), notice)| {
+            Event::Noticed(Noticed {
+                at,
+                system,
+                session,
+                user,
+                device,
+                connection,
+                incarnation,
+                sequence,
+                repeated_on_wire,
+                notice,
+            })
+        },
+    );
+    let log = (
+        word(),
+        any::<u64>(),
+        proptest::collection::vec(read_item(), 0..3),
+        proptest::collection::vec(group_change(), 0..3),
+    )
+        .prop_map(|(log, last_position, items, changes)| Answer::Log {
+            log,
+            last_position,
+            items,
+            changes,
+        });
+    let told = (nanos(), nanos(), word(), any::<(u64, u64, u32)>(), log).prop_map(
+        |(began, ended, system, (session, user, device), answer)| {
+            Event::Told(Told {
+                began,
+                ended,
+                system,
+                session,
+                user,
+                device,
+                answer,
+            })
+        },
+    );
+    prop_oneof![noticed, told]
+}
+
 fn operation() -> impl Strategy<Value = Event> {
-    let class = proptest::sample::select(vec![Class::SignUp, Class::LogIn, Class::Send, Class::Sync, Class::Put]);
+    let class = proptest::sample::select(vec![
+        Class::SignUp,
+        Class::LogIn,
+        Class::Send,
+        Class::Sync,
+        Class::Group,
+        Class::Put,
+    ]);
     let outcome = proptest::sample::select(vec![Outcome::Ok, Outcome::Failed, Outcome::Unknown, Outcome::Shed]);
     (
         any::<(u64, u32, bool, u64, bool)>(),
@@ -189,15 +316,10 @@ fn rest() -> impl Strategy<Value = Event> {
         nanos(),
         word(),
         any::<(bool, Option<u64>)>(),
-        any::<Vec<(u64, u64, Option<u64>, u64)>>(),
+        proptest::collection::vec(read_item(), 0..20),
+        proptest::collection::vec(group_change(), 0..3),
     )
-        .prop_map(|(began, ended, log, (complete, after), items)| {
-            let item = |(position, author, item, hash)| ReadItem {
-                position,
-                author,
-                item,
-                hash,
-            };
+        .prop_map(|(began, ended, log, (complete, after), items, changes)| {
             Event::Read(ReadBack {
                 began,
                 ended,
@@ -205,7 +327,8 @@ fn rest() -> impl Strategy<Value = Event> {
                 log,
                 complete,
                 after,
-                items: items.into_iter().map(item).collect(),
+                items,
+                changes,
             })
         });
     let process = (nanos(), word(), any::<(u32, bool)>()).prop_map(|(at, how, (pid, asked_for))| {
@@ -228,7 +351,7 @@ fn rest() -> impl Strategy<Value = Event> {
 
 /// Any event.
 fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![3 => operation(), 1 => observed(), 3 => rest()]
+    prop_oneof![3 => operation(), 1 => observed(), 3 => rest(), 2 => social()]
 }
 
 fn write(path: &Path, events: &[Event]) {

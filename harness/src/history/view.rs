@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Class, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Observed, Operation, Outcome, Phase, Phases,
-    ProcessEvent, ReadBack, RunFacts, SessionChange, SessionEvent, Shown, Subject, Trace, fault_windows,
+    Answer, Class, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Membership, Noticed, Observed, Operation,
+    Outcome, Phase, Phases, ProcessEvent, ReadBack, RunFacts, SessionChange, SessionEvent, Shown, Subject, Told, Trace,
+    fault_windows, is_decision,
 };
 use crate::base::Nanos;
 
@@ -46,6 +47,12 @@ pub struct SystemView {
     pub item_conflicts: Vec<u64>,
     /// What was shown, in the order of time.
     pub shown: Vec<Shown>,
+    /// What devices were given beside messages, in the order of time.
+    pub noticed: Vec<Noticed>,
+    /// What users were told on asking, in the order of their asking.
+    pub told: Vec<Told>,
+    /// Who belonged to each group, by the group's log: of those that were read to their end.
+    pub groups: BTreeMap<String, Membership>,
     /// The devices, by account and device.
     pub devices: BTreeMap<(u64, u32), Device>,
     /// The reads of logs, those in mid-run and those of the whole at the end, in the order of their beginning.
@@ -115,8 +122,10 @@ pub struct Item {
     pub log: String,
     /// Who put it.
     pub author: u64,
-    /// Who is owed it.
+    /// Who is owed it; of a group those who belonged to it at the item's position, as far as that is known.
     pub owed: Vec<u64>,
+    /// True when it went to a group.
+    pub group: bool,
     /// Hash of its body.
     pub hash: u64,
     /// The session that sent it.
@@ -152,7 +161,7 @@ pub struct Device {
     pub session: u64,
     /// When it was surely known to the service: its log-in acknowledged, or its stream open.
     pub registered: Option<Nanos>,
-    /// What happened on it, in order: indexes into [`SystemView::shown`] and [`SystemView::sessions`].
+    /// What happened on it, in order: indexes into the lists of [`SystemView`].
     pub timeline: Vec<(Nanos, DeviceEvent)>,
 }
 
@@ -161,6 +170,8 @@ pub struct Device {
 pub enum DeviceEvent {
     /// An index into [`SystemView::shown`].
     Shown(usize),
+    /// An index into [`SystemView::noticed`].
+    Noticed(usize),
     /// An index into [`SystemView::sessions`].
     Session(usize),
 }
@@ -213,6 +224,8 @@ impl History {
                 Event::Harness(e) => harness.push(e),
                 Event::Op(e) => view(&mut systems, &e.system.clone()).attempts.push(e),
                 Event::Shown(e) => view(&mut systems, &e.system.clone()).shown.push(e),
+                Event::Noticed(e) => view(&mut systems, &e.system.clone()).noticed.push(e),
+                Event::Told(e) => view(&mut systems, &e.system.clone()).told.push(e),
                 Event::Session(e) => view(&mut systems, &e.system.clone()).sessions.push(e),
                 Event::Observed(e) => view(&mut systems, &e.system.clone()).observed.push(e),
                 Event::Read(e) => view(&mut systems, &e.system.clone()).reads.push(e),
@@ -290,7 +303,7 @@ impl SystemView {
     pub fn shown_on<'a>(&'a self, device: &'a Device) -> impl Iterator<Item = &'a Shown> {
         device.timeline.iter().filter_map(|(_, event)| match event {
             DeviceEvent::Shown(index) => Some(&self.shown[*index]).filter(|s| !s.repeated_on_wire),
-            DeviceEvent::Session(_) => None,
+            DeviceEvent::Noticed(_) | DeviceEvent::Session(_) => None,
         })
     }
 
@@ -307,12 +320,15 @@ impl SystemView {
     fn index(&mut self) {
         self.attempts.sort_by_key(|o| (o.done, o.id, o.attempt));
         self.shown.sort_by_key(|e| e.at);
+        self.noticed.sort_by_key(|e| e.at);
+        self.told.sort_by_key(|e| (e.began, e.ended));
         self.sessions.sort_by_key(|e| e.at);
         self.observed.sort_by_key(|e| e.at);
         self.processes.sort_by_key(|e| e.at);
         self.reads.sort_by_key(|e| (e.began, e.ended));
         self.index_operations();
         self.index_sightings();
+        self.index_groups();
         self.index_devices();
         self.index_deliveries();
     }
@@ -360,7 +376,13 @@ impl SystemView {
             .iter()
             .flat_map(|r| r.items.iter().map(move |i| (i.item, &r.log, r.ended, i.position)))
             .filter_map(|(item, log, at, position)| Some((item?, log, at, position)));
-        for (item, log, at, position) in shown.chain(read) {
+        let told = self.told.iter().flat_map(|told| {
+            let Answer::Log { log, items, .. } = &told.answer;
+            items
+                .iter()
+                .filter_map(move |it| Some((it.item?, log, told.ended, it.position)))
+        });
+        for (item, log, at, position) in shown.chain(read).chain(told) {
             // Found in a log that is not its own it is misplaced, and has not been seen where it belongs.
             if self.items.get(&item).is_some_and(|known| known.log == *log) {
                 let first = seen.entry(item).or_insert((at, position));
@@ -390,6 +412,21 @@ impl SystemView {
         }
     }
 
+    /// A message to a group is owed to those who belonged to it at the message's position.
+    fn index_groups(&mut self) {
+        let whole = self
+            .final_reads()
+            .into_iter()
+            .filter(|(_, read)| !read.changes.is_empty());
+        let groups = whole.map(|(log, read)| (log.to_owned(), Membership::of(&read.changes)));
+        self.groups = groups.collect();
+        for item in self.items.values_mut().filter(|item| item.group) {
+            if let (Some(group), Some(position)) = (self.groups.get(&item.log), item.position) {
+                item.owed = group.members_at(position).collect();
+            }
+        }
+    }
+
     fn index_devices(&mut self) {
         for attempt in &self.attempts {
             let Subject::Device { user, device, .. } = attempt.subject else {
@@ -414,10 +451,19 @@ impl SystemView {
             known.session = event.session;
             known.timeline.push((event.at, DeviceEvent::Shown(index)));
         }
-        for device in self.devices.values_mut() {
-            // Stable: of one instant, a connection's opening comes before what it brought.
-            device.timeline.sort_by_key(|(at, _)| *at);
+        for (index, event) in self.noticed.iter().enumerate() {
+            let known = self.devices.entry((event.user, event.device)).or_default();
+            known.session = event.session;
+            known.timeline.push((event.at, DeviceEvent::Noticed(index)));
         }
+        let mut devices = std::mem::take(&mut self.devices);
+        for device in devices.values_mut() {
+            // Of one instant, a connection's opening comes before what it brought, and that in its sequence.
+            device
+                .timeline
+                .sort_by_key(|(at, event)| (*at, self.entry(*event).map(|entry| entry.sequence)));
+        }
+        self.devices = devices;
     }
 
     fn index_deliveries(&mut self) {
@@ -430,7 +476,7 @@ impl SystemView {
         let operations: BTreeMap<u64, &Logical> = self
             .operations
             .iter()
-            .filter(|o| matches!(o.class, Class::Send | Class::Put | Class::Request))
+            .filter(|o| matches!(o.class, Class::Send | Class::Group | Class::Put | Class::Request))
             .map(|o| (o.id, o))
             .collect();
         let mut deliveries = Vec::new();
@@ -464,6 +510,10 @@ impl SystemView {
     }
 }
 
+fn served(outcome: Outcome, error: Option<&str>) -> bool {
+    outcome == Outcome::Ok || (outcome == Outcome::Failed && is_decision(error))
+}
+
 impl Logical {
     fn new(attempt: &Operation) -> Self {
         Self {
@@ -479,7 +529,7 @@ impl Logical {
             outcome: attempt.outcome,
             attempts: 1,
             error: attempt.error.clone(),
-            first_error: (attempt.outcome != Outcome::Ok).then_some(attempt.done),
+            first_error: (!served(attempt.outcome, attempt.error.as_deref())).then_some(attempt.done),
         }
     }
 
@@ -488,7 +538,7 @@ impl Logical {
         self.attempts += 1;
         self.sent = self.sent.min(attempt.sent);
         self.intended = self.intended.min(attempt.intended);
-        if attempt.outcome != Outcome::Ok {
+        if !served(attempt.outcome, attempt.error.as_deref()) {
             self.first_error.get_or_insert(attempt.done);
         }
         if self.outcome == Outcome::Ok {
@@ -503,6 +553,12 @@ impl Logical {
             (Outcome::Shed, Outcome::Shed) => Outcome::Shed,
             _ => Outcome::Failed,
         };
+    }
+
+    /// Whether its user had an answer: it was acknowledged, or the service decided that it may not be.
+    #[must_use]
+    pub fn served(&self) -> bool {
+        served(self.outcome, self.error.as_deref())
     }
 
     /// From the intent to the decision: what its user waited.
@@ -526,6 +582,7 @@ impl Item {
             log,
             author,
             owed,
+            group,
             client_id,
             hash,
             ..
@@ -539,6 +596,7 @@ impl Item {
             log: log.clone(),
             author: *author,
             owed: owed.clone(),
+            group: *group,
             hash: *hash,
             session: attempt.session,
             client_id: *client_id,

@@ -19,7 +19,7 @@ use crate::scenario::{
 use crate::system::{
     CommandSpec, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind, SystemSpec,
 };
-use crate::workload::{LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, StepSpec};
+use crate::workload::{GroupSpec, LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, StepSpec};
 
 /// The default of how long one attempt may take.
 const TIMEOUT_MS: u64 = 2000;
@@ -310,11 +310,18 @@ fn scripted(system: &SystemEntry) -> ScriptedSpec {
 
 fn one_load(scenario: &Scenario, load: &LoadEntry) -> Result<LoadSpec, PlanError> {
     let (system, _) = system_of(scenario, load.system.as_deref())?;
-    let (class, users, devices, size) = match (&load.send, &load.put, &load.request) {
-        (Some(send), _, _) => (Class::Send, send.users, send.devices, send.size.bytes()),
-        (None, Some(put), _) => (Class::Put, put.keys, 1, put.size.bytes()),
-        (None, None, Some(request)) => (Class::Request, request.sessions, 1, 0),
-        (None, None, None) => return Err(PlanError::Invalid("a load needs one of send, put, request".to_owned())),
+    let (class, users, devices, size) = if let Some(send) = &load.send {
+        (Class::Send, send.users, send.devices, send.size.bytes())
+    } else if let Some(group) = &load.group {
+        (Class::Group, group.users, group.devices, group.size.bytes())
+    } else if let Some(put) = &load.put {
+        (Class::Put, put.keys, 1, put.size.bytes())
+    } else if let Some(request) = &load.request {
+        (Class::Request, request.sessions, 1, 0)
+    } else {
+        return Err(PlanError::Invalid(
+            "a load needs one of send, group, put, request".to_owned(),
+        ));
     };
     Ok(LoadSpec {
         system: system.to_owned(),
@@ -339,6 +346,11 @@ fn one_load(scenario: &Scenario, load: &LoadEntry) -> Result<LoadSpec, PlanError
             path: request.path.clone().unwrap_or_default(),
             send: request.send.clone().unwrap_or_default(),
             expect: request.expect.clone().unwrap_or_default(),
+        }),
+        group: load.group.as_ref().map(|group| GroupSpec {
+            groups: group.groups,
+            members: group.members(),
+            changes_percent: group.changes_percent,
         }),
     })
 }

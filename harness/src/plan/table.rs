@@ -146,6 +146,13 @@ fn load_text(load: &crate::workload::LoadSpec) -> String {
                 load.users, load.devices
             );
         }
+        "group" => {
+            let groups = load.group.unwrap_or_default();
+            text += &format!(
+                ", {} accounts x {} devices in {} groups of {} from the start",
+                load.users, load.devices, groups.groups, groups.members
+            );
+        }
         "put" => text += &format!(", {} keys", load.users),
         _ => text += &format!(", {} sessions", load.users),
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     base::Nanos,
-    history::{Class, Fate, History, Outcome, SystemView},
+    history::{Class, Fate, History, SystemView},
 };
 
 /// The group of all clients together.
@@ -104,7 +104,7 @@ pub fn samples(history: &History, system: &SystemView, class: Class, group: &str
             intended: o.intended,
             sent: o.decided_sent,
             done: o.done,
-            ok: o.outcome == Outcome::Ok,
+            ok: o.served(),
             session: o.session,
             needs: o.needs.clone(),
             probe: o.probe,

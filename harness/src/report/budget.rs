@@ -181,6 +181,7 @@ const CLASSES: &[Class] = &[
     Class::Deliver,
     Class::Sync,
     Class::Read,
+    Class::Group,
     Class::Put,
     Class::Request,
 ];

@@ -16,6 +16,9 @@ pub struct LoadEntry {
     /// messaging: people send messages to each other, and their devices receive them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send: Option<SendEntry>,
+    /// messaging: people live in groups: they talk there, come and go, are removed and come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupEntry>,
     /// command with a key-value client: puts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put: Option<PutEntry>,
@@ -55,6 +58,41 @@ pub struct SendEntry {
     pub size: Size,
 }
 
+/// People and the groups that they live in. Most operations are messages of members; the others are joining, letting in,
+/// leaving, removing, making small groups, looking at what was said, and strangers who try to talk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupEntry {
+    /// How many accounts.
+    pub users: u32,
+    /// Devices of each account, all of them connected. 1 unless said.
+    #[serde(default = "one")]
+    pub devices: u32,
+    /// How long a message is. 256B unless said.
+    #[serde(default = "message_size")]
+    pub size: Size,
+    /// How many groups there are from the start. 1 unless said.
+    #[serde(default = "one")]
+    pub groups: u32,
+    /// Members of each from the start, at most 200; the rest are strangers. Half of the accounts unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<u32>,
+    /// Of a hundred operations, how many are not messages of members. 30 unless said.
+    #[serde(default = "changes_percent")]
+    pub changes_percent: u32,
+}
+
+impl GroupEntry {
+    /// Members of each group from the start.
+    #[must_use]
+    pub fn members(&self) -> u32 {
+        self.members.unwrap_or_else(|| (self.users / 2).clamp(1, MEMBERS_MAX))
+    }
+}
+
+/// Most members of a group.
+pub(super) const MEMBERS_MAX: u32 = 200;
+
 /// Keys and the values put under them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +125,10 @@ pub struct RequestEntry {
 
 const fn one() -> u32 {
     1
+}
+
+const fn changes_percent() -> u32 {
+    30
 }
 
 const fn eight() -> u32 {

@@ -18,7 +18,7 @@ mod system;
 mod units;
 
 pub use error::{Problem, ScenarioError};
-pub use load::{LoadEntry, PutEntry, RampEntry, RateStep, RequestEntry, RetryEntry, Schedule, SendEntry};
+pub use load::{GroupEntry, LoadEntry, PutEntry, RampEntry, RateStep, RequestEntry, RetryEntry, Schedule, SendEntry};
 pub use model::{
     Claims, ExpectEntry, LimitsEntry, Promises, Provenance, ProvenanceEntry, Ratio, Ratios, Scenario, SettleEntry,
     SteadyEntry, VERSION,

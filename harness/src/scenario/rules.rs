@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use garde::{Path, Report, Validate};
 use serde_json::Value;
 
-use super::load::{LoadEntry, Schedule};
+use super::load::{GroupEntry, LoadEntry, MEMBERS_MAX, Schedule};
 use super::model::{Promises, Scenario, VERSION};
 use super::paths::{Segment, segments, value_at};
 use super::step::Step;
@@ -34,6 +34,8 @@ pub(super) const SYSTEMS_MAX: usize = 4;
 pub(super) const LOADS_MAX: usize = 8;
 /// Most accounts of a load.
 pub(super) const USERS_MAX: u32 = 100_000;
+/// Most groups of a load, from the start.
+pub(super) const GROUPS_MAX: u32 = 1000;
 /// Most devices of an account.
 pub(super) const DEVICES_MAX: u32 = 10;
 /// Smallest body, in bytes: its identity and hash take this much.
@@ -446,6 +448,7 @@ fn loads(scenario: &Scenario, found: &mut Findings<'_>) {
 fn operations(load: &LoadEntry) -> Vec<&'static str> {
     [
         ("send", load.send.is_some()),
+        ("group", load.group.is_some()),
         ("put", load.put.is_some()),
         ("request", load.request.is_some()),
     ]
@@ -457,7 +460,7 @@ fn operations(load: &LoadEntry) -> Vec<&'static str> {
 /// The operations that a system takes.
 fn takes(system: &SystemEntry) -> &'static [&'static str] {
     match (system.kind, system.client) {
-        (SystemKind::Messaging, _) => &["send"],
+        (SystemKind::Messaging, _) => &["send", "group"],
         (SystemKind::Scripted, _) => &["send", "put", "request"],
         (SystemKind::Command, Some(ClientKind::Etcd)) => &["put"],
         (SystemKind::Command, _) => &["request"],
@@ -466,7 +469,7 @@ fn takes(system: &SystemEntry) -> &'static [&'static str] {
 
 fn one_load(load: &LoadEntry, system: Option<&SystemEntry>, path: &str, found: &mut Findings<'_>) {
     match operations(load).as_slice() {
-        [] => found.add(path, "a load needs one operation; add one of send, put, request"),
+        [] => found.add(path, "a load needs one operation; add one of send, group, put, request"),
         [operation] => {
             if let Some(system) = system.filter(|system| !takes(system).contains(operation)) {
                 found.add(
@@ -496,6 +499,9 @@ fn one_load(load: &LoadEntry, system: Option<&SystemEntry>, path: &str, found: &
             || format!("`devices: {}` does not fit; write 1 to {DEVICES_MAX}", send.devices),
         );
     }
+    if let Some(group) = &load.group {
+        group_load(group, path, found);
+    }
     if let Some(put) = &load.put {
         found.check((1..=USERS_MAX).contains(&put.keys), &format!("{path}.put.keys"), || {
             format!("`keys: {}` does not fit; write 1 to {USERS_MAX}", put.keys)
@@ -503,6 +509,7 @@ fn one_load(load: &LoadEntry, system: Option<&SystemEntry>, path: &str, found: &
     }
     for (operation, size) in [
         ("send", load.send.as_ref().map(|o| o.size)),
+        ("group", load.group.as_ref().map(|o| o.size)),
         ("put", load.put.as_ref().map(|o| o.size)),
     ] {
         if let Some(size) = size {
@@ -575,6 +582,23 @@ fn one_load(load: &LoadEntry, system: Option<&SystemEntry>, path: &str, found: &
         found.check((1..=100).contains(&steps.len()), &format!("{path}.rate.steps"), || {
             format!("{} steps do not fit; write 1 to 100", steps.len())
         });
+    }
+}
+
+fn group_load(group: &GroupEntry, path: &str, found: &mut Findings<'_>) {
+    let members_max = MEMBERS_MAX.min(group.users);
+    for (field, value, least, most) in [
+        ("users", group.users, 2, USERS_MAX),
+        ("devices", group.devices, 1, DEVICES_MAX),
+        ("groups", group.groups, 1, GROUPS_MAX),
+        ("members", group.members(), 1, members_max),
+        ("changes_percent", group.changes_percent, 0, 100),
+    ] {
+        found.check(
+            (least..=most).contains(&value),
+            &format!("{path}.group.{field}"),
+            || format!("`{field}: {value}` does not fit; write {least} to {most}"),
+        );
     }
 }
 
@@ -711,8 +735,8 @@ fn classes(scenario: &Scenario) -> BTreeSet<&'static str> {
     for load in &scenario.load {
         for operation in operations(load) {
             classes.insert(operation);
-            if operation == "send" {
-                classes.extend(["sign_up", "log_in", "deliver", "sync", "read"]);
+            if matches!(operation, "send" | "group") {
+                classes.extend(["send", "sign_up", "log_in", "deliver", "sync", "read"]);
             }
         }
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::history::{NodeStatus, Outcome, ReadItem};
+use super::people::PeopleClient;
+use crate::history::{GroupChange, NodeStatus, Notice, Outcome, ReadItem};
 
 /// Why an attempt was not ok.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,8 +146,10 @@ pub struct Outgoing {
     pub device: u32,
     /// Its session.
     pub session: u64,
-    /// The recipient's account.
+    /// The recipient's account; 0 for a group.
     pub recipient: u64,
+    /// The group that it goes to; 0 for a user.
+    pub group: u64,
     /// The device's own number for it: the same for each attempt.
     pub client_id: u64,
     /// The message.
@@ -197,6 +200,8 @@ pub enum StreamEvent {
     Notice {
         /// The device's own sequence.
         sequence: u64,
+        /// What it says.
+        notice: Notice,
     },
     /// The server's heartbeat.
     Position {
@@ -221,13 +226,24 @@ pub trait DeviceStream: Send {
 pub struct Page {
     /// The messages, in order.
     pub items: Vec<ReadItem>,
+    /// Of a group: the changes of who belongs to it, in order.
+    pub changes: Vec<GroupChange>,
     /// The conversation's last position at the time of the read.
     pub last_position: u64,
 }
 
+impl Page {
+    /// The last position that it holds.
+    #[must_use]
+    pub fn end(&self) -> Option<u64> {
+        let item = self.items.last().map(|item| item.position);
+        item.max(self.changes.last().map(|change| change.position))
+    }
+}
+
 /// A client of a messaging service, for one group of users.
 #[async_trait]
-pub trait ChatClient: Send + Sync + 'static {
+pub trait ChatClient: PeopleClient {
     /// The parts of the service, in the words of [`crate::history::Operation::needs`].
     fn parts(&self) -> Vec<String>;
     /// The part that creates the account of `phone`.

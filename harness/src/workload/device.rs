@@ -105,7 +105,7 @@ impl Device {
     pub fn hear(&mut self, event: &StreamEvent, now: Nanos) -> Reaction {
         self.heard = now;
         match event {
-            StreamEvent::Delivery { sequence, .. } | StreamEvent::Notice { sequence } => {
+            StreamEvent::Delivery { sequence, .. } | StreamEvent::Notice { sequence, .. } => {
                 self.hear_delivery(*sequence, now)
             }
             StreamEvent::Position {

@@ -16,12 +16,13 @@ use super::{
     client::{Account, Answered, CallFailure, Opened, Page, Placed},
     lever::Lever,
     meter::Meter,
+    people::Regrouped,
     retry::{Budget, back_off},
     spec::RetrySpec,
 };
 use crate::{
     base::{Nanos, RunClock, Streams},
-    history::{Class, Event, Operation, Outcome, Recorder, Subject},
+    history::{Class, Event, Operation, Outcome, Recorder, Subject, is_decision},
 };
 
 /// The longest that a system's wish to wait is followed.
@@ -79,6 +80,14 @@ impl Answer for Placed {
     fn note(&self, subject: &mut Subject) {
         if let Subject::Item { position, repeated, .. } = subject {
             (*position, *repeated) = (Some(self.position), Some(self.repeated));
+        }
+    }
+}
+
+impl Answer for Regrouped {
+    fn note(&self, subject: &mut Subject) {
+        if let Subject::Change { position, members, .. } = subject {
+            (*position, *members) = (Some(self.position), Some(self.members));
         }
     }
 }
@@ -268,7 +277,12 @@ impl Engine {
         }
         if last {
             let mut meter = self.meter();
-            meter.ended(operation.class, operation.outcome, operation.intended, operation.done);
+            // Whoever is told that it may not has been served.
+            let outcome = match operation.outcome {
+                Outcome::Failed if is_decision(operation.error.as_deref()) => Outcome::Ok,
+                outcome => outcome,
+            };
+            meter.ended(operation.class, outcome, operation.intended, operation.done);
         }
         self.recorder.record(Event::Op(operation));
     }

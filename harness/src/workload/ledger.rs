@@ -26,6 +26,8 @@ struct Entry {
     overdue: bool,
     /// The sessions that still have to show it.
     waiting: BTreeSet<u64>,
+    /// While it isn't known who has to: the sessions that have shown it.
+    early: Option<BTreeSet<u64>>,
 }
 
 impl Ledger {
@@ -36,8 +38,34 @@ impl Ledger {
             acknowledged: false,
             overdue: false,
             waiting: sessions.into_iter().collect(),
+            early: None,
         };
         self.entries.insert(item, entry);
+    }
+
+    /// A message is about to be sent to a group: who is owed it is known once its position is.
+    pub(crate) fn intend_for_group(&mut self, item: u64, intended: Nanos) {
+        self.intend(item, intended, []);
+        if let Some(entry) = self.entries.get_mut(&item) {
+            entry.early = Some(BTreeSet::new());
+        }
+    }
+
+    /// A group's log holds the message: it is owed to the devices of these sessions, as far as they haven't shown it.
+    pub(crate) fn expect(&mut self, item: u64, sessions: impl IntoIterator<Item = u64>) {
+        let Some(entry) = self.entries.get_mut(&item) else {
+            return;
+        };
+        let Some(early) = entry.early.take() else { return };
+        entry.acknowledged = true;
+        entry.waiting = sessions
+            .into_iter()
+            .filter(|session| !early.contains(session))
+            .collect();
+        self.owed += entry.waiting.len() as u64;
+        if entry.waiting.is_empty() {
+            self.entries.remove(&item);
+        }
     }
 
     /// A message was acknowledged. It is overdue `within` from now.
@@ -45,7 +73,7 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(&item) else {
             return;
         };
-        if entry.acknowledged {
+        if entry.acknowledged || entry.early.is_some() {
             return;
         }
         entry.acknowledged = true;
@@ -60,6 +88,9 @@ impl Ledger {
     /// A message was shown. When that was its first time on this device, and it was not overdue: when it was meant.
     pub(crate) fn shown(&mut self, item: u64, session: u64) -> Option<Nanos> {
         let entry = self.entries.get_mut(&item)?;
+        if let Some(early) = &mut entry.early {
+            return early.insert(session).then_some(entry.intended);
+        }
         if !entry.waiting.remove(&session) {
             return None;
         }
@@ -126,6 +157,25 @@ mod tests {
         assert!(ledger.overdue(Nanos::from_millis(500)).is_empty());
         assert_eq!(ledger.shown(1, 10), None, "too late to count as delivered in time");
         assert_eq!(ledger.owed(), 1, "but no longer owed");
+    }
+
+    #[test]
+    fn what_went_to_a_group_is_owed_once_it_is_known_to_whom() {
+        let mut ledger = Ledger::default();
+        ledger.intend_for_group(1, Nanos(5));
+        assert_eq!(ledger.shown(1, 10), Some(Nanos(5)));
+        assert_eq!(ledger.shown(1, 10), None, "twice on one device counts once");
+        ledger.acknowledged(1, Nanos(9), WITHIN);
+        assert_eq!(ledger.owed(), 0);
+        assert!(ledger.overdue(Nanos::from_millis(500)).is_empty());
+        ledger.expect(1, [10, 11, 12]);
+        ledger.expect(1, [10, 11, 12]);
+        assert_eq!(ledger.owed(), 2, "one had shown it before");
+        ledger.shown(1, 11);
+        ledger.shown(1, 12);
+        assert_eq!(ledger.owed(), 0);
+        ledger.expect(7, [10]);
+        assert_eq!(ledger.owed(), 0, "a message that nobody meant");
     }
 
     proptest! {

@@ -12,6 +12,7 @@ mod ledger;
 mod lever;
 mod meter;
 pub mod payload;
+pub mod people;
 mod release;
 mod retry;
 mod schedule;
@@ -24,7 +25,7 @@ pub use lever::Lever;
 pub(crate) use meter::RECENT;
 pub use retry::{Budget, back_off};
 pub use schedule::{Agenda, Schedule, ScheduleError};
-pub use spec::{LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, StepSpec};
+pub use spec::{GroupSpec, LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, StepSpec};
 pub use stall::{STALL_MIN, StallWatch};
 
 use crate::history::Class;

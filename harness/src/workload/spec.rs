@@ -10,7 +10,7 @@ use crate::history::Class;
 pub struct LoadSpec {
     /// The system it goes to.
     pub system: String,
-    /// What is done: `send`, `put` or `request`.
+    /// What is done: `send`, `group`, `put` or `request`.
     pub class: Class,
     /// Accounts that send and receive; for `put`, the number of keys.
     pub users: u32,
@@ -31,6 +31,21 @@ pub struct LoadSpec {
     /// What a request says; none for the other classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestSpec>,
+    /// The groups of a load of class `group`; none for the other classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupSpec>,
+}
+
+/// Groups, and how their people live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSpec {
+    /// How many there are from the start.
+    pub groups: u32,
+    /// Members of each from the start.
+    pub members: u32,
+    /// Of a hundred operations, those that are not messages of members.
+    pub changes_percent: u32,
 }
 
 /// What a request says, as far as its client can say something.

@@ -52,6 +52,7 @@ fn load() -> LoadSpec {
             expect: "pong".to_owned(),
             ..RequestSpec::default()
         }),
+        group: None,
     }
 }
 

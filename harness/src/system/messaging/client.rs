@@ -3,14 +3,20 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use firedrill_proto::chat::v1::{AcknowledgeRequest, SendRequest, SubscribeRequest, subscribe_event::Event};
+use firedrill_proto::chat::v1::{
+    AcknowledgeRequest, SendRequest, StoredMessage, SubscribeRequest, subscribe_event::Event,
+};
 use target_service::{
     chat::ids,
     client::{Attempt, CallError, ChannelOptions, Channels, Client, Doors, StreamEnd, Subscription},
     discovery::Door,
 };
 
-use super::{layout::node_name, status};
+use super::{
+    layout::node_name,
+    people::{notice, page},
+    status,
+};
 use crate::{
     history::{NodeStatus, ReadItem},
     target::group_of,
@@ -24,7 +30,7 @@ use crate::{
 };
 
 /// Messages in one page of a read.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 /// A device gives up on silence by itself; this bound of the library's stands behind it.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
 
@@ -37,8 +43,8 @@ pub(super) enum Way {
 }
 
 /// The client for one call, and the gateway's door that it goes through.
-struct Entry {
-    client: Client,
+pub(super) struct Entry {
+    pub(super) client: Client,
     door: Option<Door>,
 }
 
@@ -67,8 +73,12 @@ impl ChatOverGrpc {
         }
     }
 
+    pub(super) const fn shards(&self) -> u32 {
+        self.shards
+    }
+
     /// The client for one call, with a map of the shards if one is to be had.
-    async fn ready(&self, lane: u64, within: Duration) -> Entry {
+    pub(super) async fn ready(&self, lane: u64, within: Duration) -> Entry {
         let entry = match &self.way {
             Way::Nodes(client) => Entry {
                 client: client.on_lane(lane).with_timeout(within),
@@ -102,6 +112,24 @@ impl ChatOverGrpc {
         entry
     }
 
+    /// The client for one call of an operator's.
+    pub(super) async fn operators(&self, within: Duration) -> Entry {
+        let entry = match &self.way {
+            Way::Nodes(_) => self.ready(0, within).await,
+            // A gateway does nothing for operators.
+            Way::Doors(..) => Entry {
+                client: self.direct.with_timeout(within),
+                door: None,
+            },
+        };
+        if entry.client.router().needs_map()
+            && let Err(error) = entry.client.refresh_routes().await
+        {
+            tracing::debug!(%error, "no shard map");
+        }
+        entry
+    }
+
     fn came_through<T>(&self, entry: &Entry, outcome: &Result<T, CallError>) {
         if let (Way::Doors(doors, _), Some(door)) = (&self.way, &entry.door) {
             doors.came_through(door, outcome);
@@ -109,7 +137,12 @@ impl ChatOverGrpc {
     }
 
     /// What an attempt came to, and by whom it was answered: by the gateway, where it went through one.
-    fn answered<T, U>(&self, entry: &Entry, attempt: Attempt<T>, translate: impl FnOnce(T) -> U) -> Answered<U> {
+    pub(super) fn answered<T, U>(
+        &self,
+        entry: &Entry,
+        attempt: Attempt<T>,
+        translate: impl FnOnce(T) -> U,
+    ) -> Answered<U> {
         self.came_through(entry, &attempt.outcome);
         let door = entry.door.as_ref().map(|door| door.name.clone());
         let by = attempt
@@ -191,7 +224,7 @@ impl ChatClient for ChatOverGrpc {
             body: message.body.clone(),
             epoch: 0,
             timeout_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
-            group: 0,
+            group: message.group,
         };
         self.answered(&entry, entry.client.send(request).await, |answer| Placed {
             position: answer.position,
@@ -233,19 +266,7 @@ impl ChatClient for ChatOverGrpc {
         self.answered(
             &entry,
             entry.client.history(conversation, after, PAGE).await,
-            |answer| Page {
-                last_position: answer.last_position,
-                items: answer
-                    .messages
-                    .iter()
-                    .map(|message| ReadItem {
-                        position: message.position,
-                        author: message.sender,
-                        item: payload::decode(&message.body),
-                        hash: payload::hash(&message.body),
-                    })
-                    .collect(),
-            },
+            |answer| page(&answer.messages, answer.last_position),
         )
     }
 
@@ -253,19 +274,7 @@ impl ChatClient for ChatOverGrpc {
         let Some(shard) = part.strip_prefix("shard:").and_then(|shard| shard.parse().ok()) else {
             return Answered::failed(CallFailure::refused(format!("there is no part {part}")));
         };
-        let entry = match &self.way {
-            Way::Nodes(_) => self.ready(0, within).await,
-            // A gateway does nothing for operators.
-            Way::Doors(..) => Entry {
-                client: self.direct.with_timeout(within),
-                door: None,
-            },
-        };
-        if entry.client.router().needs_map()
-            && let Err(error) = entry.client.refresh_routes().await
-        {
-            tracing::debug!(%error, "no shard map");
-        }
+        let entry = self.operators(within).await;
         self.answered(&entry, entry.client.fence(shard, sessions).await, |_| ())
     }
 
@@ -297,8 +306,18 @@ async fn with_digests(direct: &Client, node: u64, mut status: NodeStatus) -> Opt
 }
 
 /// A session keeps to one of the connections; sessions are spread over them evenly.
-const fn lane(user: u64, device: u32) -> u64 {
+pub(super) const fn lane(user: u64, device: u32) -> u64 {
     user.wrapping_mul(31).wrapping_add(device as u64)
+}
+
+/// A message as a read found it.
+pub(super) fn read_item(message: &StoredMessage) -> ReadItem {
+    ReadItem {
+        position: message.position,
+        author: message.sender,
+        item: payload::decode(&message.body),
+        hash: payload::hash(&message.body),
+    }
 }
 
 struct Listening(Subscription);
@@ -314,8 +333,9 @@ impl DeviceStream for Listening {
                 author: delivery.sender,
                 body: delivery.body,
             }),
-            Ok(Event::Notice(notice)) => Ok(StreamEvent::Notice {
-                sequence: notice.sequence,
+            Ok(Event::Notice(entry)) => Ok(StreamEvent::Notice {
+                sequence: entry.sequence,
+                notice: notice(entry),
             }),
             Ok(Event::Position(position)) => Ok(StreamEvent::Position {
                 last_sequence: position.last_sequence,

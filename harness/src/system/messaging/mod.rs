@@ -3,11 +3,13 @@
 //! - `layout`: ports, links and the nodes' configuration files.
 //! - `edge`: gateways and their directory, where a system has them.
 //! - `client`: how the load reaches the service.
+//! - `people`: how the social loads do.
 //! - `status`: what a node says of itself, in the words of histories.
 
 mod client;
 mod edge;
 mod layout;
+mod people;
 mod status;
 
 use std::{

@@ -35,6 +35,7 @@ fn rehearsal(outages: Vec<ScriptedOutage>) -> Rehearsal {
             in_flight_max: 10_000,
             probe: Some(ProbeSpec { per_s: 100.0 }),
             request: None,
+            group: None,
         },
         seed: 5,
         warm_up: Duration::from_secs(1),

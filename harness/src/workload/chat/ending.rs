@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{
     base::Nanos,
-    history::{Event, NodeStatus, Observed, ReadBack, SessionChange, SessionEvent},
+    history::{Event, Membership, NodeStatus, Observed, ReadBack, SessionChange, SessionEvent},
     workload::{
         ReadBackSummary, RetrySpec, WorkloadError,
         client::{Answered, CallFailure},
-        engine::Policy,
+        engine::{Policy, lock},
         retry::back_off,
     },
 };
@@ -57,10 +57,11 @@ pub(super) async fn drain(chat: &Chat, within: Duration) -> bool {
     let clock = chat.plan.engine.clock;
     let deadline = clock.now().plus(within);
     let total = chat.world.slots.len() as u64;
+    let told = expect_in_groups(chat, deadline).await;
     loop {
         let changed = chat.changed.notified();
         let owed = chat.plan_owed();
-        if owed == 0 && chat.settled.load(Ordering::Relaxed) == total {
+        if told && owed == 0 && chat.settled.load(Ordering::Relaxed) == total {
             return true;
         }
         tokio::select! {
@@ -71,9 +72,27 @@ pub(super) async fn drain(chat: &Chat, within: Duration) -> bool {
     }
 }
 
+/// Reads every group, which tells to whom each message in it is owed. False when one could not be read to its end.
+async fn expect_in_groups(chat: &Chat, deadline: Nanos) -> bool {
+    let people: BTreeMap<u64, usize> = (0..).zip(&chat.world.people).map(|(at, it)| (it.user, at)).collect();
+    let mut whole = true;
+    for group in chat.groups.all() {
+        let read = read_log(chat, Log::Group(group), deadline).await;
+        whole &= read.complete;
+        let members = Membership::of(&read.changes);
+        for found in &read.items {
+            let Some(item) = found.item else { continue };
+            let owed = members.members_at(found.position).filter_map(|user| people.get(&user));
+            let sessions = owed.flat_map(|person| chat.world.sessions_of(*person));
+            lock(&chat.ledger).expect(item, sessions);
+        }
+    }
+    whole
+}
+
 impl Chat {
     fn plan_owed(&self) -> u64 {
-        crate::workload::engine::lock(&self.ledger).owed()
+        lock(&self.ledger).owed()
     }
 
     /// Calls until it is answered or `deadline` has passed; the last failure then.
@@ -150,14 +169,19 @@ pub(super) async fn fence(chat: Arc<Chat>) -> Result<(), WorkloadError> {
 /// Reads every conversation to its end, signs everybody up again, then asks every replica for its digest.
 pub(super) async fn read_back(chat: Arc<Chat>) -> ReadBackSummary {
     let mut summary = ReadBackSummary::default();
-    let mut waiting = chat.world.conversations.keys().copied().collect::<Vec<_>>().into_iter();
+    let direct = chat.world.conversations.keys().map(|id| Log::Direct(*id));
+    let groups = chat.groups.all().into_iter().map(Log::Group);
+    let mut waiting = direct.chain(groups).collect::<Vec<_>>().into_iter();
     let mut tasks = JoinSet::new();
     loop {
         while tasks.len() < READS_AT_ONCE
-            && let Some(conversation) = waiting.next()
+            && let Some(log) = waiting.next()
         {
             let chat = Arc::clone(&chat);
-            tasks.spawn(async move { read_conversation(&chat, conversation).await });
+            tasks.spawn(async move {
+                let deadline = chat.plan.engine.clock.now().plus(READ_WITHIN);
+                read_log(&chat, log, deadline).await
+            });
         }
         let Some(ended) = tasks.join_next().await else { break };
         let Ok(read) = ended else {
@@ -218,27 +242,42 @@ async fn ask_for_accounts(chat: &Arc<Chat>) {
     }
 }
 
-async fn read_conversation(chat: &Chat, conversation: u64) -> ReadBack {
+/// What is read.
+#[derive(Clone, Copy, Debug)]
+enum Log {
+    /// A conversation of two.
+    Direct(u64),
+    /// A group, whoever belongs to it.
+    Group(u64),
+}
+
+async fn read_log(chat: &Chat, log: Log, deadline: Nanos) -> ReadBack {
     let clock = chat.plan.engine.clock;
     let client = &chat.plan.groups[0].client;
     let began = clock.now();
-    let deadline = began.plus(READ_WITHIN);
-    let mut items = Vec::new();
+    let (Log::Direct(id) | Log::Group(id)) = log;
+    let (mut items, mut changes) = (Vec::new(), Vec::new());
     let mut after = 0;
     let complete = loop {
-        let call = || client.history(conversation, after, CALL_WITHIN);
-        let Ok(page) = chat.insist(&format!("read {conversation}"), deadline, call).await else {
+        let call = || async move {
+            match log {
+                Log::Direct(id) => client.history(id, after, CALL_WITHIN).await,
+                Log::Group(id) => client.audit(id, after, CALL_WITHIN).await,
+            }
+        };
+        let Ok(page) = chat.insist(&format!("read {id}"), deadline, call).await else {
             break false;
         };
-        let Some(last) = page.items.last() else {
+        let Some(last) = page.end() else {
             // The end; a service that claims more and gives nothing has not been read to its end.
             break after >= page.last_position;
         };
-        if last.position <= after {
+        if last <= after {
             break false;
         }
-        after = last.position;
+        after = last;
         items.extend(page.items);
+        changes.extend(page.changes);
         if after >= page.last_position {
             break true;
         }
@@ -247,10 +286,11 @@ async fn read_conversation(chat: &Chat, conversation: u64) -> ReadBack {
         began,
         ended: clock.now(),
         system: chat.plan.engine.system.clone(),
-        log: format!("c:{conversation}"),
+        log: format!("c:{id}"),
         complete,
         after: None,
         items,
+        changes,
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{Chat, Mode, prepare::log_in, world::World};
 use crate::{
     base::Nanos,
-    history::{Class, Event, Outcome, SessionChange, SessionEvent, Shown, Subject},
+    history::{Class, Event, Notice, Noticed, Outcome, SessionChange, SessionEvent, Shown, Subject},
     workload::{
         RetrySpec,
         client::{Answered, CallFailure, DeviceStream, Resume, StreamEvent},
@@ -214,6 +214,9 @@ impl Listener {
             (Reaction::Show | Reaction::Repeated, StreamEvent::Delivery { .. }) => {
                 self.show(event, now, reaction == Reaction::Repeated);
             }
+            (Reaction::Show | Reaction::Repeated, StreamEvent::Notice { sequence, notice }) => {
+                self.notice(*sequence, notice.clone(), now, reaction == Reaction::Repeated);
+            }
             (Reaction::Reconnect(why), _) => return Some(CallFailure::unknown(why)),
             (
                 Reaction::Current,
@@ -234,6 +237,22 @@ impl Listener {
             _ => {}
         }
         None
+    }
+
+    fn notice(&self, sequence: u64, notice: Notice, now: Nanos, repeated_on_wire: bool) {
+        let (engine, resume) = (&self.chat.plan.engine, self.resume());
+        engine.recorder.record(Event::Noticed(Noticed {
+            at: now,
+            system: engine.system.clone(),
+            session: World::session_number(self.slot),
+            user: resume.user,
+            device: resume.device,
+            connection: self.device.connection(),
+            incarnation: resume.incarnation,
+            sequence,
+            repeated_on_wire,
+            notice,
+        }));
     }
 
     fn show(&self, event: &StreamEvent, now: Nanos, repeated_on_wire: bool) {

@@ -3,11 +3,14 @@
 //! - `world`: who there is and who writes to whom.
 //! - `prepare`: sign-ups, log-ins, streams; paced, retried, recorded.
 //! - `sender`: what is sent at an instant of a schedule.
+//! - `life`: what else people do at one, a file for each kind of load: `groups`.
 //! - `reader`: what is read at one.
 //! - `listener`: a device that shows, acknowledges, loses its connection and resumes.
 //! - `ending`: drain, fence, read-back.
 
 mod ending;
+mod groups;
+mod life;
 mod listener;
 mod prepare;
 mod reader;
@@ -54,7 +57,7 @@ pub struct ChatSetting {
     pub system: String,
     /// The system's number within the run: identities of two systems never meet.
     pub number: u16,
-    /// Loads of class `send`, at least one.
+    /// Loads of class `send` or `group`, at least one.
     pub loads: Vec<LoadSpec>,
     /// Users are dealt over these in turn; at least one.
     pub groups: Vec<ClientGroup>,
@@ -93,6 +96,10 @@ struct Plan {
 struct Chat {
     plan: Arc<Plan>,
     world: World,
+    /// For each load: its people.
+    ranges: Vec<std::ops::Range<usize>>,
+    /// The groups.
+    groups: groups::Book,
     /// For each load: its pairs.
     pairs: Vec<Vec<(usize, usize)>>,
     /// For each part that is probed: the pair whose conversation it holds, and the load whose probe it is.
@@ -128,7 +135,7 @@ impl ChatWorkload {
     pub fn new(setting: ChatSetting) -> Result<Self, WorkloadError> {
         if setting.loads.is_empty() || setting.groups.is_empty() {
             return Err(WorkloadError(
-                "a messaging load needs at least one `send` and one group of clients".to_owned(),
+                "a messaging load needs at least one load and one group of clients".to_owned(),
             ));
         }
         for load in &setting.loads {
@@ -166,10 +173,19 @@ impl ChatWorkload {
 }
 
 fn check(load: &LoadSpec) -> Result<(), WorkloadError> {
-    let problem = if load.class != Class::Send {
-        format!("a messaging service takes loads of `send`, not of {:?}", load.class)
+    let problem = if !matches!(load.class, Class::Send | Class::Group) {
+        format!(
+            "a messaging service takes loads of `send` and `group`, not of {:?}",
+            load.class
+        )
     } else if load.users < 2 {
-        format!("a load of `send` needs at least 2 users, not {}", load.users)
+        format!(
+            "a load of `{}` needs at least 2 users, not {}",
+            load.class.name(),
+            load.users
+        )
+    } else if load.class == Class::Group && load.group.is_none_or(|group| group.groups == 0) {
+        "a load of `group` needs at least 1 group".to_owned()
     } else if !(1..=10).contains(&load.devices) {
         format!("a user has 1 to 10 devices, not {}", load.devices)
     } else if load.retry.attempts == 0 || load.op_timeout_ms == 0 || load.in_flight_max == 0 {
@@ -190,7 +206,8 @@ impl Workload for ChatWorkload {
             self.listeners.push(self.executor.handle().spawn(listening));
         }
         self.chat = Some(Arc::clone(&chat));
-        self.executor.run(prepare::all_connected(chat)).await?
+        self.executor.run(prepare::all_connected(Arc::clone(&chat))).await??;
+        self.executor.run(async move { groups::prepare(&chat).await }).await?
     }
 
     async fn start(&mut self) -> Result<(), WorkloadError> {

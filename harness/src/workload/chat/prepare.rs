@@ -60,10 +60,14 @@ pub(super) async fn sign_up_and_log_in(plan: Arc<Plan>) -> Result<Chat, Workload
     }
     sign_up(&plan, &mut world, 0).await?;
     let mut all_pairs = Vec::new();
+    let mut people = Vec::new();
     for (number, (first, load)) in ranges.into_iter().enumerate() {
         let mut rng = plan.engine.streams.stream(&format!("pairs {number}"));
         let count = usize::try_from(load.users).unwrap_or(usize::MAX);
-        all_pairs.push(pairs(first, count, &mut rng));
+        people.push(first..first + count);
+        // Who lives in groups writes to nobody alone.
+        let writing = if load.class == Class::Send { count } else { 0 };
+        all_pairs.push(pairs(first, writing, &mut rng));
     }
     let probes = probes(&plan, &mut world).await?;
     for (a, b) in all_pairs.iter().flatten().copied() {
@@ -73,6 +77,8 @@ pub(super) async fn sign_up_and_log_in(plan: Arc<Plan>) -> Result<Chat, Workload
         salt: plan.engine.streams.stream("nonces").next_u64(),
         plan,
         world,
+        ranges: people,
+        groups: super::groups::Book::default(),
         pairs: all_pairs,
         probes,
         ledger: std::sync::Mutex::new(Ledger::default()),

@@ -112,5 +112,6 @@ pub(super) async fn read(chat: &Chat, watch: &Watch, intended: Nanos) {
         complete: last >= page.last_position,
         after: Some(after),
         items: page.items,
+        changes: page.changes,
     }));
 }

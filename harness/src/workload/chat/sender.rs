@@ -5,7 +5,13 @@ use std::{
     time::Duration,
 };
 
-use super::{Chat, prepare::probing, reader, world::World};
+use super::{
+    Chat,
+    life::{self, Life},
+    prepare::probing,
+    reader,
+    world::World,
+};
 use crate::{
     base::Nanos,
     history::{Class, Subject},
@@ -70,8 +76,22 @@ pub(super) fn start(chat: &Arc<Chat>, executor: &Executor) -> Result<Release, Wo
     }
     let mut senders = senders(chat);
     let sending = senders.len();
+    let mut lives: Vec<Option<Box<dyn Life>>> = (0..chat.plan.loads.len()).map(|load| life::of(chat, load)).collect();
     let (chat, handle) = (Arc::clone(chat), executor.handle().clone());
     let submit = move |at, number: usize| {
+        if let Some(Some(life)) = lives.get_mut(number) {
+            let deed = life.next(&chat, at);
+            let room = u64::from(chat.plan.loads[number].in_flight_max);
+            let Some(entered) = chat.plan.engine.enter(room) else {
+                chat.plan.engine.shed(&deed.intent);
+                return;
+            };
+            handle.spawn(async move {
+                deed.work.await;
+                drop(entered);
+            });
+            return;
+        }
         let Some(sender) = senders.get_mut(number) else {
             let (chat, watch) = (Arc::clone(&chat), &watches[number - sending]);
             let watch = Arc::clone(watch);
@@ -181,6 +201,7 @@ impl Sender {
             log: format!("c:{conversation}"),
             author: person.user,
             owed,
+            group: false,
             client_id: chat.world.slots[slot].next_client_id(),
             hash: 0,
             position: None,
@@ -226,6 +247,7 @@ async fn perform(chat: &Chat, mut send: Send) {
         device: device.device,
         session: 0,
         recipient: chat.world.people[send.recipient].user,
+        group: 0,
         client_id,
         body,
     };

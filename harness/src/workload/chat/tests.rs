@@ -1,5 +1,7 @@
 //! The whole load against a service in memory, on a virtual clock.
 
+mod people;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -57,6 +59,7 @@ struct State {
     users: BTreeMap<String, u64>,
     devices: BTreeMap<(u64, u32), Inbox>,
     conversations: BTreeMap<u64, Vec<ReadItem>>,
+    groups: BTreeMap<u64, people::Group>,
     sent: BTreeMap<(u64, u32, u64), u64>,
     fenced: Vec<u64>,
     sends: u64,
@@ -162,10 +165,17 @@ impl ChatClient for Client {
                 };
                 return Answered::ok(repeated, None);
             }
-            let conversation = Service::pair(message.sender, message.recipient);
-            let log = state.conversations.entry(conversation).or_default();
-            let position = log.len() as u64 + 1;
-            log.push(ReadItem {
+            let (conversation, recipients) = if message.group == 0 {
+                let pair = Service::pair(message.sender, message.recipient);
+                (pair, vec![message.recipient])
+            } else {
+                match state.recipients(message.group, message.sender) {
+                    Ok(recipients) => (message.group, recipients),
+                    Err(failure) => return Answered::failed(failure),
+                }
+            };
+            let position = state.next_position(conversation);
+            state.conversations.entry(conversation).or_default().push(ReadItem {
                 position,
                 author: message.sender,
                 item: payload::decode(&message.body),
@@ -178,18 +188,14 @@ impl ChatClient for Client {
                 every(service.behaviour.swallow_answer),
                 every(service.behaviour.lose_delivery),
             );
-            for ((user, _), inbox) in &mut state.devices {
-                if *user == message.recipient && !lost {
-                    inbox.items.push(StreamEvent::Delivery {
-                        sequence: inbox.items.len() as u64 + 1,
-                        conversation,
-                        position,
-                        author: message.sender,
-                        body: message.body.clone(),
-                    });
-                    inbox.wake.as_ref().map(|wake| wake.send(()));
-                }
-            }
+            let recipients = if lost { Vec::new() } else { recipients };
+            state.push(&recipients, |sequence| StreamEvent::Delivery {
+                sequence,
+                conversation,
+                position,
+                author: message.sender,
+                body: message.body.clone(),
+            });
             if !swallowed {
                 let placed = Placed {
                     position,
@@ -247,6 +253,7 @@ impl ChatClient for Client {
         let page = Page {
             last_position: all.len() as u64,
             items: all.into_iter().filter(|item| item.position > after).take(7).collect(),
+            changes: Vec::new(),
         };
         Answered::ok(page, None)
     }
@@ -336,6 +343,7 @@ fn load() -> LoadSpec {
         in_flight_max: 1000,
         probe: Some(ProbeSpec { per_s: 10.0 }),
         request: None,
+        group: None,
     }
 }
 
@@ -447,6 +455,7 @@ async fn a_quiet_run_is_recorded_whole() {
             hash,
             position,
             repeated,
+            group: false,
         } = &op.subject
         else {
             panic!("a send is about an item");

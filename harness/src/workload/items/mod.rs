@@ -215,6 +215,7 @@ impl Shared {
             complete: found.is_some(),
             after: None,
             items: found.unwrap_or_default(),
+            changes: Vec::new(),
         }
     }
 }

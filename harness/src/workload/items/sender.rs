@@ -215,6 +215,7 @@ impl Sender {
         }
         let body = payload::encode(id, usize::try_from(load.size_bytes).unwrap_or(usize::MAX));
         intent.subject = Subject::Item {
+            group: false,
             item: id,
             log: log.clone(),
             author: 0,

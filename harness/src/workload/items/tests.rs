@@ -51,6 +51,7 @@ fn load(class: Class, users: u32, probe: bool) -> LoadSpec {
         in_flight_max: 100,
         probe: probe.then_some(ProbeSpec { per_s: 10.0 }),
         request: None,
+        group: None,
     }
 }
 
