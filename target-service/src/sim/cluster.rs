@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use firedrill_proto::chat::v1::{AbortOperationRequest, MoveReplicaRequest, PlacementMap};
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
 use tokio::{
@@ -24,7 +25,8 @@ use super::{
 use crate::{
     chat::Settings,
     env::{Clock, Disk, SimDisk, Streams, WallClock},
-    node::{self, Bounds, ClientApi as _, NodeConfig, NodeError, Parts, Retention, Timing, Verification},
+    node::{self, Bounds, ClientApi as _, NodeConfig, NodeError, PLACEMENT, Parts, Retention, Timing, Verification},
+    placement,
     storage::log::{Log, LogOptions},
 };
 
@@ -56,6 +58,18 @@ pub(super) fn clock(start: Instant, offset_ms: u64) -> Clock {
         start,
         offset_ms: EPOCH_MS + offset_ms,
     }))
+}
+
+/// The map with which the nodes begin: as they draw it themselves.
+pub(super) fn founding(options: &SimOptions) -> PlacementMap {
+    let nodes: Vec<u64> = (1..=options.nodes).collect();
+    let members = (0..options.shards as usize).map(|shard| {
+        let held = if options.spread { 3 } else { nodes.len() };
+        let mut members: Vec<u64> = (0..held).map(|i| nodes[(shard + i) % nodes.len()]).collect();
+        members.sort_unstable();
+        members
+    });
+    placement::founded(1, members)
 }
 
 /// All nodes of a simulation. Clones are the same cluster.
@@ -161,7 +175,7 @@ impl Cluster {
             data_dir: "/".into(),
             shards: self.options.shards,
             replication_factor: 3,
-            everywhere_up_to: 5,
+            everywhere_up_to: if self.options.spread { 0 } else { 5 },
             epoch: 1,
             // Another boot draws other timeouts.
             seed: self.options.seed ^ boot.rotate_left(32),
@@ -259,10 +273,15 @@ impl Cluster {
                 return records.violation("logs survive", format!("node {id}: {error}"));
             }
         };
-        for shard in 0..self.options.shards {
+        for shard in (0..self.options.shards).chain([PLACEMENT]) {
             let log = log.shard(shard);
-            let hard = log.initial_state().0;
-            let broken = self.world.net.promises(|p| p.broken(id, shard, hard, log.last_index()));
+            let (hard, members) = log.initial_state();
+            // A shard that left this node is forgotten, but for its vote.
+            let last = match members.voters.is_empty() {
+                true => u64::MAX,
+                false => log.last_index(),
+            };
+            let broken = self.world.net.promises(|p| p.broken(id, shard, hard, last));
             if let Some(what) = broken {
                 self.world.records.borrow_mut().violation("promises are kept", what);
             }
@@ -330,6 +349,7 @@ impl Cluster {
             }
             Act::Restart => self.start_all() > 0,
             Act::Transfer(shard) => self.transfer(*shard),
+            Act::Move(shard, which) => self.move_replica(*shard, *which),
             Act::Stop(victim) => self.stop(self.resolve(*victim)),
         };
         if took_hold {
@@ -366,6 +386,38 @@ impl Cluster {
             let request = firedrill_proto::chat::v1::TransferLeaderRequest { shard, to: 0 };
             // It may not lead any more: then nothing happens, which is fine.
             let _ = handle.transfer_leader(request, node::Call::default()).await;
+        });
+        true
+    }
+
+    /// Asks whoever leads the placement group to move a replica, or, while one moves, maybe to abort that.
+    fn move_replica(&self, shard: u32, which: u64) -> bool {
+        let map = self.world.net.owners(|owners| owners.map().clone());
+        let members = &map.shards[shard as usize].members;
+        let free = (1..=self.options.nodes).find(|node| !members.contains(node));
+        let going = placement::active(&map, shard).map(|operation| operation.id);
+        let Some(to) = free.filter(|_| going.is_none() || which.is_multiple_of(3)) else {
+            return false;
+        };
+        let from = members[usize::try_from(which).unwrap_or(0) % members.len()];
+        let (net, nodes) = (self.world.net.clone(), self.options.nodes);
+        tokio::task::spawn_local(async move {
+            for node in 1..=nodes {
+                let Some(handle) = net.handle(node) else { continue };
+                // Refused by all but one, and by that one too, if it isn't the time for it: which is fine.
+                let call = node::Call::default();
+                if let Some(operation) = going {
+                    let _ = handle.abort_operation(AbortOperationRequest { operation }, call).await;
+                } else {
+                    let request = MoveReplicaRequest {
+                        shard,
+                        from,
+                        to,
+                        dry_run: false,
+                    };
+                    let _ = handle.move_replica(request, call).await;
+                }
+            }
         });
         true
     }

@@ -14,6 +14,7 @@
 //! - [`records`]: what clients were told, kept as it happens, with the device streams checked on arrival.
 //! - `groups`: who may hear, speak and read, from each group's own history; and what users' lists say in the end.
 //! - [`judge`]: nothing acknowledged is lost, doubled, reordered or invented, from the records and a final read.
+//! - `ownership`: who owns a shard, from the placement group's committed commands: nobody else answers.
 //! - [`run`]: replicas with the same state at the same index, durable logs that agree, convergence in time.
 //!
 //! The same seed gives the same trace, byte for byte; comparing the traces of two processes is how that is proven.
@@ -25,6 +26,7 @@ pub mod judge;
 pub mod ledger;
 mod nemesis;
 mod net;
+mod ownership;
 pub mod promises;
 pub mod records;
 mod run;

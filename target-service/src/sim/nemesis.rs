@@ -45,6 +45,8 @@ pub enum Act {
     Restart,
     /// Asks the leader of a shard to hand over.
     Transfer(u32),
+    /// Moves a replica of a shard to a node that has none, or aborts such a move; the number says which.
+    Move(u32, u64),
     /// Stops a node gracefully.
     Stop(Victim),
 }
@@ -68,6 +70,7 @@ impl Act {
             Self::FailSync(_) => "fail-sync",
             Self::Restart => "restart",
             Self::Transfer(_) => "transfer",
+            Self::Move(..) => "move",
             Self::Stop(_) => "stop",
         }
     }
@@ -135,7 +138,8 @@ fn act(rng: &mut ChaCha8Rng, nodes: u64, shards: u32) -> Act {
         66..76 => Act::PowerLoss(victim),
         76..80 => Act::PowerLossAll,
         80..83 => Act::FailSync(victim),
-        83..94 => Act::Restart,
+        83..90 => Act::Restart,
+        90..94 => Act::Move(rng.random_range(0..shards), rng.random_range(0..12)),
         94..97 => Act::Transfer(rng.random_range(0..shards)),
         _ => Act::Stop(victim),
     }
@@ -155,6 +159,6 @@ mod tests {
         assert_eq!(make(7), make(7));
         assert_ne!(make(7), make(8));
         let kinds: BTreeSet<_> = (0..40).flat_map(make).map(|step| step.act.kind()).collect();
-        assert_eq!(kinds.len(), 15, "{kinds:?}");
+        assert_eq!(kinds.len(), 16, "{kinds:?}");
     }
 }

@@ -19,12 +19,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     ledger::{self, Ledger},
+    ownership::Ownership,
     promises::Promises,
     trace::Trace,
 };
 use crate::{
     env::{Clock, Transport},
-    node::{NodeHandle, Observer},
+    node::{NodeHandle, Observer, PLACEMENT},
 };
 
 /// Batches that a stalled link holds; later ones are dropped, as by a full send queue.
@@ -53,6 +54,7 @@ struct State {
     serial: u64,
     ledger: Ledger,
     promises: Promises,
+    ownership: Ownership,
     delay_us_max: u64,
     loss: f64,
     /// Draws from the process's own randomness: the positive control of the comparison of two runs.
@@ -85,7 +87,7 @@ enum Due {
 }
 
 impl Network {
-    pub(crate) fn new(rng: ChaCha8Rng, clock: Clock, trace: Trace, thread_rng: bool) -> Self {
+    pub(crate) fn new(rng: ChaCha8Rng, clock: Clock, trace: Trace, thread_rng: bool, ownership: Ownership) -> Self {
         let state = State {
             rng,
             nodes: BTreeMap::new(),
@@ -95,6 +97,7 @@ impl Network {
             serial: 0,
             ledger: Ledger::default(),
             promises: Promises::default(),
+            ownership,
             delay_us_max: 2000,
             loss: 0.0,
             thread_rng,
@@ -115,6 +118,11 @@ impl Network {
     /// Looks at, or adds to, what consensus did.
     pub(crate) fn ledger<T>(&self, with: impl FnOnce(&mut Ledger) -> T) -> T {
         with(&mut self.state().ledger)
+    }
+
+    /// Looks at who owns what.
+    pub(crate) fn owners<T>(&self, with: impl FnOnce(&mut Ownership) -> T) -> T {
+        with(&mut self.state().ownership)
     }
 
     /// Looks at what nodes promised.
@@ -357,7 +365,13 @@ impl Observer for Network {
     fn applied(&self, node: u64, shard: u32, index: u64, term: u64, data: &[u8]) {
         let source = format_args!("node {node}, applying");
         let print = ledger::print(term, data);
-        self.state().ledger.commit(shard, index, print, source);
+        let mut state = self.state();
+        state.ledger.commit(shard, index, print, source);
+        if shard == PLACEMENT {
+            for (shard, node) in state.ownership.applied(index, term, data) {
+                state.promises.released(node, shard);
+            }
+        }
     }
 }
 

@@ -53,6 +53,13 @@ impl Promises {
         }
     }
 
+    /// A replica comes or goes, and its log with it; its vote stays.
+    pub fn released(&mut self, node: u64, shard: u32) {
+        if let Some(promised) = self.by_replica.get_mut(&(node, shard)) {
+            promised.index = 0;
+        }
+    }
+
     /// What a replica promised and its disk doesn't hold: the term and vote, and the last index of its log.
     #[must_use]
     pub fn broken(&self, node: u64, shard: u32, durable: HardState, last_index: u64) -> Option<String> {

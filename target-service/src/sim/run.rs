@@ -18,13 +18,14 @@ use tokio::{
 
 use super::{
     Violation,
-    client::{Caller, Missed, World, person},
+    client::{Caller, EPOCH, Missed, World, person},
     cluster::{self, Cluster},
     groups,
     judge::{self, Histories},
     ledger::Ledger,
     nemesis::schedule,
     net::Network,
+    ownership::Ownership,
     records::{Finals, Records},
     social,
     trace::Trace,
@@ -33,6 +34,7 @@ use crate::{
     chat::{ids, validate::GROUP_MEMBERS_MAX},
     env::Streams,
     node::{Call, ClientApi as _, NodeHandle, Plant, Reason},
+    placement,
 };
 
 /// How long everything may take to converge once all faults have ended.
@@ -59,6 +61,8 @@ pub struct SimOptions {
     pub group_max: u64,
     /// How long there are faults.
     pub faults: Duration,
+    /// Whether each shard is on three nodes only, so that replicas can move.
+    pub spread: bool,
     /// A deliberate error of the service, in builds that have them.
     pub plant: Option<Plant>,
     /// Disks whose log syncs do nothing: a deliberate error below the service, in every build.
@@ -72,12 +76,17 @@ pub struct SimOptions {
 }
 
 impl SimOptions {
-    /// What a seed stands for: three nodes in most, five in some, one to three shards.
+    /// What a seed stands for: three nodes in most, five in some, four and shards that move in others; one to three shards.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
         Self {
             seed,
-            nodes: if seed % 8 == 7 { 5 } else { 3 },
+            nodes: match seed % 16 {
+                12.. => 4,
+                7 => 5,
+                _ => 3,
+            },
+            spread: seed % 16 >= 12,
             shards: 1 + u32::try_from(seed % 3).unwrap_or(0),
             people: 3,
             // The limit is contested where there are as many people as it lets in; in some it is the real one.
@@ -139,6 +148,7 @@ async fn run(options: &SimOptions) -> Outcome {
         clock.clone(),
         trace.clone(),
         options.thread_rng,
+        Ownership::new(cluster::founding(options), options.nodes),
     );
     let world = World {
         net: net.clone(),
@@ -223,6 +233,7 @@ async fn run(options: &SimOptions) -> Outcome {
 
     let records = world.records.borrow();
     let mut violations = net.ledger(|ledger| ledger.violations().to_vec());
+    net.owners(|owners| violations.extend_from_slice(owners.violations()));
     violations.extend_from_slice(records.violations());
     violations.extend_from_slice(&digests.borrow().violations);
     // Read whole, or not at all.
@@ -274,7 +285,7 @@ async fn read_lists(caller: &mut Caller, world: &World) {
         let request = OpenRequest {
             caller: who,
             after: 0,
-            epoch: 1,
+            epoch: EPOCH,
         };
         let sync = async |node: NodeHandle, call: Call| node.sync(request, call).await;
         let mut finals = Finals {
@@ -285,7 +296,7 @@ async fn read_lists(caller: &mut Caller, world: &World) {
             let request = ContactsRequest {
                 caller: who,
                 after: String::new(),
-                epoch: 1,
+                epoch: EPOCH,
             };
             let contacts = async |node: NodeHandle, call: Call| node.contacts(request.clone(), call).await;
             finals.contacts = caller.insist(account, "contacts", contacts).await.contacts;
@@ -303,7 +314,7 @@ async fn read_lists(caller: &mut Caller, world: &World) {
             let request = HistoryRequest {
                 conversation: group,
                 caller: who,
-                epoch: 1,
+                epoch: EPOCH,
                 ..HistoryRequest::default()
             };
             let history = async |node: NodeHandle, call: Call| node.history(request, call).await;
@@ -326,7 +337,7 @@ async fn fence(caller: &mut Caller, world: &World) {
         let request = FenceRequest {
             shard,
             sessions: sessions.clone(),
-            epoch: 1,
+            epoch: EPOCH,
         };
         let fence = async |node: NodeHandle, call: Call| node.fence(request.clone(), call).await;
         caller.insist(shard, "fence", fence).await;
@@ -351,7 +362,7 @@ async fn fence(caller: &mut Caller, world: &World) {
             recipient,
             client_id: key.client_id + 1,
             body: bytes::Bytes::from_static(b"too late"),
-            epoch: 1,
+            epoch: EPOCH,
             timeout_ms: 0,
             group: 0,
         };
@@ -379,7 +390,7 @@ async fn read_all(caller: &mut Caller, world: &World) -> Histories {
                 conversation,
                 after: messages.last().map_or(0, |m| m.position),
                 limit: 50,
-                epoch: 1,
+                epoch: EPOCH,
                 caller: None,
             };
             let history = async |node: NodeHandle, call: Call| node.history(request, call).await;
@@ -408,7 +419,7 @@ async fn read_all(caller: &mut Caller, world: &World) -> Histories {
                 conversation: group,
                 after: messages.last().map_or(0, |it: &StoredMessage| it.position),
                 limit: 100,
-                epoch: 1,
+                epoch: EPOCH,
             };
             let audit = async |node: NodeHandle, call: Call| node.audit(request, call).await;
             let slice = caller.insist(home, "audit", audit).await;
@@ -463,14 +474,24 @@ impl Digests {
         }
     }
 
-    /// Whether every node has been seen, all at the same index of each shard, which has all that was committed.
+    /// Whether all moves have ended, and every node that holds a shard by the map, and no other, has been seen with it, all
+    /// at the same index, which has all that was committed.
     fn agree(&self, world: &World) -> bool {
-        (0..world.shards).all(|shard| {
-            let mut ends = (1..=world.nodes).map(|node| self.last.get(&(shard, node)));
-            let first = ends.next().flatten();
-            let committed = world.net.ledger(|ledger| ledger.committed_index(shard));
-            first.is_some_and(|(applied, _)| *applied >= committed) && ends.all(|end| end == first)
-        })
+        let map = world.net.owners(|owners| owners.map().clone());
+        let quiet = !map.operations.iter().any(placement::is_active);
+        let others = self
+            .last
+            .keys()
+            .any(|(shard, node)| !placement::holds(&map, *shard, *node));
+        quiet
+            && !others
+            && (0..world.shards).all(|shard| {
+                let members = &map.shards[shard as usize].members;
+                let mut ends = members.iter().map(|node| self.last.get(&(shard, *node)));
+                let first = ends.next().flatten();
+                let committed = world.net.ledger(|ledger| ledger.committed_index(shard));
+                first.is_some_and(|(applied, _)| *applied >= committed) && ends.all(|end| end == first)
+            })
     }
 }
 
@@ -481,8 +502,9 @@ async fn watch_digests(world: World, digests: Rc<RefCell<Digests>>) {
             for shard in 0..world.shards {
                 let Some(handle) = world.net.handle(node) else { continue };
                 let asked = handle.digest(DigestRequest { shard }, Call::within(Duration::from_millis(200)));
-                if let Ok(answer) = asked.await {
-                    digests.borrow_mut().saw(shard, node, answer.applied, answer.digest);
+                match asked.await {
+                    Ok(answer) => digests.borrow_mut().saw(shard, node, answer.applied, answer.digest),
+                    Err(_) => drop(digests.borrow_mut().last.remove(&(shard, node))),
                 }
             }
         }
