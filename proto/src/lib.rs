@@ -3,11 +3,7 @@
 //! Generated from the `.proto` files beside this package, which are the documentation of every message and field.
 
 /// The messaging service: clients, peers and operators.
-#[expect(
-    missing_docs,
-    clippy::large_enum_variant,
-    reason = "generated; the .proto files hold the docs"
-)]
+#[expect(missing_docs, reason = "generated; the .proto files hold the docs")]
 pub mod chat {
     /// Version 1.
     pub mod v1 {

@@ -94,6 +94,7 @@ impl Cluster {
             capacity: target_service::node::Capacity::default(),
             login_ramp: target_service::node::LoginRamp::default(),
             protections: target_service::node::Protections::default(),
+            versions: Default::default(),
         }
     }
 

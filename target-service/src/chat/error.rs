@@ -54,6 +54,19 @@ pub enum ChatError {
     },
 }
 
+impl ChatError {
+    /// Whether the stored state was found to be other than it was written: the replica must not be served, and others are
+    /// not concerned.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Database(error) => crate::storage::is_damage(error),
+            Self::Damaged { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 impl<E: Into<redb::Error>> From<E> for ChatError {
     fn from(error: E) -> Self {
         Self::Database(Box::new(error.into()))

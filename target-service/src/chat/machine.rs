@@ -104,6 +104,12 @@ impl Machine {
         (self.meta.applied_index, self.meta.applied_term)
     }
 
+    /// The version of the protocol that the log has turned to.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.meta.version.max(1)
+    }
+
     /// The shard's number.
     #[must_use]
     pub const fn shard(&self) -> u32 {

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use prost::Message;
 
-/// The format of the records; another one is refused. 1 kept a stream for each device, 2 keeps a log for each user.
-pub(super) const FORMAT: u32 = 2;
+/// The format of the records; another one is refused. 1 kept a stream for each device, 2 keeps a log for each user,
+/// 3 has a checksum behind each record.
+pub(super) const FORMAT: u32 = 3;
 
 /// The shard's counters: everything that is not keyed.
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -46,6 +47,9 @@ pub(super) struct Meta {
     /// Deliveries that a plant has looked at; 0 without plants.
     #[prost(uint64, tag = "15")]
     pub(super) plant_deliveries: u64,
+    /// The version of the protocol that the log has turned to; 0 is the first.
+    #[prost(uint32, tag = "16")]
+    pub(super) version: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

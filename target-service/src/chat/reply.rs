@@ -1,6 +1,6 @@
 //! What goes into the state machine and what comes out of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use firedrill_proto::chat::v1::Command;
 use prost::Message as _;
@@ -142,6 +142,10 @@ pub enum Reply {
         /// Everything up to here is gone.
         through: u64,
     },
+    /// To the trimming of several: everything up to here is gone, by shard.
+    TrimmedAll(BTreeMap<u32, u64>),
+    /// To a change of the version: which one holds now.
+    Versioned(u32),
     /// To a fence.
     Fenced {
         /// How many sessions it ended that were not ended before.

@@ -34,6 +34,8 @@ impl Machine {
         out.extend_from_slice(&FORMAT.to_le_bytes());
         for item in self.read()?.iter()? {
             let (key, value) = item?;
+            // Damage must not spread to whoever is given this.
+            store::unsealed(key.value(), value.value())?;
             for part in [key.value(), value.value()] {
                 let len = u32::try_from(part.len())
                     .map_err(|_| store::damaged(key.value(), "larger than a snapshot can carry"))?;
@@ -104,6 +106,7 @@ impl Machine {
         let mut hash = Xxh3Default::new();
         for item in self.read()?.iter()? {
             let (key, value) = item?;
+            store::unsealed(key.value(), value.value())?;
             for part in [key.value(), value.value()] {
                 hash.update(&(part.len() as u64).to_le_bytes());
                 hash.update(part);

@@ -1,4 +1,7 @@
 //! Reading and writing records in the one table of a shard's database.
+//!
+//! A stored value ends with a CRC-32C of its key and itself, which every read compares: rot under a record that is asked
+//! for is an error, not an answer.
 
 use std::ops::RangeInclusive;
 
@@ -57,7 +60,9 @@ pub(super) fn scan<M: Message + Default>(
 
 /// Writes a record.
 pub(super) fn put<M: Message>(table: &mut Table<'_, Bytes, Bytes>, key: &Key, record: &M) -> Result<(), ChatError> {
-    table.insert(key.bytes(), record.encode_to_vec().as_slice())?;
+    let mut value = record.encode_to_vec();
+    value.extend_from_slice(&seal(key.bytes(), &value).to_le_bytes());
+    table.insert(key.bytes(), value.as_slice())?;
     Ok(())
 }
 
@@ -68,7 +73,20 @@ pub(super) fn remove(table: &mut Table<'_, Bytes, Bytes>, key: &Key) -> Result<b
 
 /// The message of `bytes`, stored under `key`.
 pub(super) fn decode<M: Message + Default>(key: &[u8], bytes: &[u8]) -> Result<M, ChatError> {
-    M::decode(bytes).map_err(|error| damaged(key, &error.to_string()))
+    M::decode(unsealed(key, bytes)?).map_err(|error| damaged(key, &error.to_string()))
+}
+
+fn seal(key: &[u8], record: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(key), record)
+}
+
+/// The record of a stored value, if it is as it was written under `key`.
+pub(super) fn unsealed<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], ChatError> {
+    match value.split_last_chunk() {
+        Some((record, written)) if u32::from_le_bytes(*written) == seal(key, record) => Ok(record),
+        Some(_) => Err(damaged(key, "its checksum is wrong")),
+        None => Err(damaged(key, "it is too short for a checksum")),
+    }
 }
 
 /// The error for a record that can not be what it is.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     grpc::inject,
-    node::{Reason, Refusal},
+    node::{PROTOCOL_HEADER, Protocols, Reason, Refusal},
 };
 
 /// Largest answer, in bytes: a page of history.
@@ -50,6 +50,7 @@ pub struct Client {
     timeout: Duration,
     silence_max: Duration,
     traceparent: Option<MetadataValue<Ascii>>,
+    speaks: Protocols,
 }
 
 impl Client {
@@ -65,6 +66,7 @@ impl Client {
             timeout: Duration::from_secs(2),
             silence_max: Duration::from_secs(5),
             traceparent: None,
+            speaks: Protocols::ALL,
         }
     }
 
@@ -110,6 +112,12 @@ impl Client {
             traceparent: traceparent.parse().ok(),
             ..self.clone()
         }
+    }
+
+    /// The same client, speaking other versions of the protocol.
+    #[must_use]
+    pub fn with_protocols(&self, speaks: Protocols) -> Self {
+        Self { speaks, ..self.clone() }
     }
 
     /// What this client and its clones have learnt of the routes.
@@ -379,6 +387,9 @@ impl Client {
         };
         let mut request = Request::new(request);
         request.set_timeout(self.timeout);
+        if let Ok(speaks) = self.speaks.to_string().parse() {
+            request.metadata_mut().insert(PROTOCOL_HEADER, speaks);
+        }
         match &self.traceparent {
             Some(traceparent) => drop(request.metadata_mut().insert("traceparent", traceparent.clone())),
             None => inject(request.metadata_mut()),

@@ -107,6 +107,7 @@ impl CallError {
                     | Reason::GroupFull
                     | Reason::WrongCode
                     | Reason::Resync
+                    | Reason::UnsupportedVersion
                     | Reason::Invalid
             ),
             Self::NotSent(_) | Self::Unknown { .. } => true,

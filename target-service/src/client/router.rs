@@ -233,7 +233,13 @@ impl Router {
             | Reason::GroupFull
             | Reason::WrongCode
             | Reason::Resync => self.worked(target),
-            Reason::VerificationDown | Reason::Overloaded | Reason::Invalid | Reason::Expired | Reason::Maybe => {}
+            Reason::UnsupportedVersion
+            | Reason::BrokenBuild
+            | Reason::VerificationDown
+            | Reason::Overloaded
+            | Reason::Invalid
+            | Reason::Expired
+            | Reason::Maybe => {}
         }
     }
 

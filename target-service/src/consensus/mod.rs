@@ -12,6 +12,7 @@ pub mod rig;
 mod logger;
 mod members;
 mod replica;
+mod snapshots;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -41,7 +41,7 @@ pub struct Tuning {
     pub message_bytes: u64,
     /// Bytes of proposals that are not committed.
     pub uncommitted_bytes: u64,
-    /// Ticks after which a snapshot that was sent, and not answered, counts as lost.
+    /// Ticks after which a snapshot that was sent, and has come no further, counts as lost.
     pub snapshot_ticks: u64,
 }
 
@@ -151,16 +151,16 @@ pub struct Replica {
     pub(super) raw: RawNode<Store>,
     rng: ChaCha8Rng,
     election_ticks: Range<usize>,
-    snapshot_ticks: u64,
+    pub(super) snapshot_ticks: u64,
     /// For which (term, role) the election timeout was drawn.
     drawn_for: (u64, StateRole),
     /// Handed out by `ready`, not yet persisted.
     outstanding: Option<Ready>,
-    ticks: u64,
+    pub(super) ticks: u64,
     /// When each peer was last heard, in ticks. `raft`'s own mark of it is wiped at each check of the quorum.
     heard: BTreeMap<u64, u64>,
     /// Followers that were sent a snapshot, and when it counts as lost, in ticks.
-    snapshots_out: BTreeMap<u64, u64>,
+    pub(super) snapshots_out: BTreeMap<u64, u64>,
     pub(super) members: Members,
 }
 
@@ -551,13 +551,7 @@ impl Replica {
             if let Some(mut message) = convert::message_to_wire(message)? {
                 self.members.sending(&mut message);
                 if message.kind() == RaftMessageKind::Snapshot {
-                    // Besides the patience that is configured, one tick for each 64 KiB: a large one takes its time.
-                    let bytes = message
-                        .snapshot
-                        .as_ref()
-                        .map_or(0, |snapshot| snapshot.data.len() as u64);
-                    self.snapshots_out
-                        .insert(message.to, self.ticks + self.snapshot_ticks + bytes / (64 << 10));
+                    self.snapshots_out.insert(message.to, self.ticks + self.snapshot_ticks);
                 }
                 out.push(message);
             }

@@ -60,6 +60,12 @@ impl Replica {
         self.raw.store().log().first_index()
     }
 
+    /// Bytes of the entries that the log still has.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.raw.store().log().bytes()
+    }
+
     /// The term of the entry at `index`, when the log still knows it.
     #[must_use]
     pub fn term_at(&self, index: u64) -> Option<u64> {
@@ -72,6 +78,19 @@ impl Replica {
         let mut voters: Vec<u64> = self.raw.raft.prs().conf().voters().ids().iter().collect();
         voters.sort_unstable();
         voters
+    }
+
+    /// All members, in the order of their ids: voters of either side of a change, and learners.
+    #[must_use]
+    pub fn everybody(&self) -> Vec<u64> {
+        self.raw
+            .raft
+            .prs()
+            .iter()
+            .map(|(id, _)| *id)
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     /// Whether a handover is under way.

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use tracing::{Instrument as _, Span, info_span};
 
 use super::{status::to_status, trace};
-use crate::node::{Answer, Call, ClientApi, Reason, Refusal, Subscription};
+use crate::node::{Answer, Call, ClientApi, PROTOCOL_HEADER, Protocols, Reason, Refusal, Subscription};
 
 /// When to come back to a front that is full. In-flight calls end within their deadlines, most within milliseconds.
 const RETRY_FULL: Duration = Duration::from_millis(100);
@@ -57,14 +57,31 @@ impl Front {
         trace::adopt(&span, request.metadata());
         let call = Call {
             timeout: deadline(request.metadata())?,
+            speaks: speaks(request.metadata())?,
         };
+        let shared = call.speaks.shared(self.api.speaks());
         let Ok(_room) = self.calls.try_acquire() else {
             let full = format!("{} calls are in flight at this node", self.calls_max);
             return Err(to_status(&Refusal::new(Reason::Overloaded, full).after(RETRY_FULL)));
         };
         let answer = run(self.api.clone(), request.into_inner(), call).instrument(span).await;
-        answer.map(Response::new).map_err(|refusal| to_status(&refusal))
+        let mut response = answer.map(Response::new).map_err(|refusal| to_status(&refusal))?;
+        if let Some(shared) = shared {
+            response.metadata_mut().insert(PROTOCOL_HEADER, shared.into());
+        }
+        Ok(response)
     }
+}
+
+/// Which versions of the protocol the caller says it speaks.
+fn speaks(metadata: &MetadataMap) -> Result<Protocols, Status> {
+    let Some(value) = metadata.get(PROTOCOL_HEADER) else {
+        return Ok(Protocols::FIRST);
+    };
+    value.to_str().ok().and_then(Protocols::parse).ok_or_else(|| {
+        let message = format!("{PROTOCOL_HEADER} is {value:?}: write a version such as 2, or a range such as 1-2");
+        to_status(&Refusal::new(Reason::Invalid, message))
+    })
 }
 
 /// How long the caller still waits, by the `grpc-timeout` header: up to eight digits and a unit.

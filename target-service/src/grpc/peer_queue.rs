@@ -111,7 +111,7 @@ fn is_snapshot(message: &PeerMessage) -> bool {
 fn is_bulky(message: &PeerMessage) -> bool {
     match &message.message {
         Some(Message::Raft(raft)) => !raft.entries.is_empty(),
-        Some(Message::Outbox(_)) => true,
+        Some(Message::Outbox(_) | Message::SnapshotChunk(_)) => true,
         _ => false,
     }
 }

@@ -41,7 +41,7 @@ use crate::{
     node::NodeHandle,
 };
 
-/// Largest frame between nodes, in bytes: a snapshot travels as one message.
+/// Largest frame between nodes, in bytes: room for one entry of any size. Snapshots travel in parts.
 pub const FRAME_BYTES_MAX: usize = 128 << 20;
 /// The request header in which a node names itself on the stream it opens.
 pub(crate) const NODE_HEADER: &str = "chat-peer-node";

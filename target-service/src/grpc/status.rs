@@ -20,6 +20,8 @@ const fn code(reason: Reason) -> Code {
         Reason::WrongCode | Reason::NotMember => Code::PermissionDenied,
         Reason::Resync => Code::OutOfRange,
         Reason::StaleRoute | Reason::SessionEnded | Reason::GroupFull => Code::FailedPrecondition,
+        Reason::UnsupportedVersion => Code::FailedPrecondition,
+        Reason::BrokenBuild => Code::Internal,
         Reason::Overloaded => Code::ResourceExhausted,
         Reason::NoSuchUser | Reason::NoSuchDevice | Reason::NoSuchConversation => Code::NotFound,
         Reason::Invalid => Code::InvalidArgument,

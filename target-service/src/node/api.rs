@@ -16,6 +16,8 @@ use firedrill_proto::chat::v1::{
 };
 use tokio::sync::mpsc;
 
+use super::versions::Protocols;
+
 /// Why a call was not answered with a result. One for each line atop `messaging.proto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
@@ -47,6 +49,10 @@ pub enum Reason {
     GroupFull,
     /// The request breaks a bound of the protocol; trying again can't help. Surely not done.
     Invalid,
+    /// The caller and this node share no version of the protocol. Surely not done.
+    UnsupportedVersion,
+    /// This build of the node can't carry the call out; another one can. Surely not done.
+    BrokenBuild,
     /// The deadline had passed before anything was proposed. Surely not done.
     Expired,
     /// Proposed, outcome not known to this node: it may take effect.
@@ -55,7 +61,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::NotLeader,
         Self::StaleRoute,
         Self::Overloaded,
@@ -69,6 +75,8 @@ impl Reason {
         Self::NoSuchConversation,
         Self::NotMember,
         Self::GroupFull,
+        Self::UnsupportedVersion,
+        Self::BrokenBuild,
         Self::Invalid,
         Self::Expired,
         Self::Maybe,
@@ -91,6 +99,8 @@ impl Reason {
             Self::NoSuchConversation => "NO_SUCH_CONVERSATION",
             Self::NotMember => "NOT_MEMBER",
             Self::GroupFull => "GROUP_FULL",
+            Self::UnsupportedVersion => "UNSUPPORTED_VERSION",
+            Self::BrokenBuild => "BROKEN_BUILD",
             Self::Invalid => "INVALID",
             Self::Expired => "EXPIRED",
             Self::Maybe => "MAYBE",
@@ -161,13 +171,25 @@ pub struct Call {
     /// How long the caller still waits, counted from now. Work whose caller has gone is dropped before it is proposed;
     /// work that was proposed by then is answered with [`Reason::Maybe`].
     pub timeout: Option<Duration>,
+    /// Which versions of the protocol the caller speaks.
+    pub speaks: Protocols,
 }
 
 impl Call {
     /// A call whose caller waits for `timeout`.
     #[must_use]
     pub const fn within(timeout: Duration) -> Self {
-        Self { timeout: Some(timeout) }
+        Self {
+            timeout: Some(timeout),
+            speaks: Protocols::FIRST,
+        }
+    }
+
+    /// The same call, by a caller who speaks these.
+    #[must_use]
+    pub const fn speaking(mut self, speaks: Protocols) -> Self {
+        self.speaks = speaks;
+        self
     }
 }
 
@@ -178,6 +200,10 @@ pub type Subscription = mpsc::Receiver<Answer<SubscribeEvent>>;
 /// What clients and operators ask of one node.
 #[async_trait]
 pub trait ClientApi: Send + Sync + 'static {
+    /// Which versions of the protocol the node speaks.
+    fn speaks(&self) -> Protocols {
+        Protocols::ALL
+    }
     /// Has a code carried to a phone number.
     async fn request_code(&self, request: RequestCodeRequest, call: Call) -> Answer<RequestCodeResponse>;
     /// Creates the account of a phone number, or returns the one that exists.

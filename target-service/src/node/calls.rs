@@ -14,6 +14,7 @@ use super::{
     run::Node,
     shard::{RETRY_BUSY, ReadWait, Shard},
     verification::Carried,
+    versions::Build,
     waiting::{Waiting, reason_of},
 };
 use crate::chat::{
@@ -35,6 +36,7 @@ impl Node {
         let Queued {
             request,
             deadline,
+            protocol,
             span,
         } = queued;
         let _entered = span.enter();
@@ -96,6 +98,10 @@ impl Node {
                     client_nonce: request.client_nonce,
                 };
                 self.propose(ask, command::Command::OpenSession(command), waiting);
+            }
+            Request::Send(_, to) if protocol >= 2 && self.config.versions.build == Build::SecondBad => {
+                let message = "this build of version 2 can't send: its way of sending is broken";
+                self.answer(to, Err(Refusal::new(Reason::BrokenBuild, message)));
             }
             Request::Send(request, to) => self.send(request, deadline, Waiting::Send(to)),
             Request::Acknowledge(request, to) => {
@@ -312,8 +318,7 @@ impl Node {
         }
         let Some(shard) = self.shards.get(&ask.shard) else {
             let (reason, message) = if ask.shard < self.routes.shards() {
-                let message = format!("shard {} is not held by node {}", ask.shard, self.config.node);
-                (Reason::NotLeader, message)
+                (Reason::NotLeader, self.not_held(ask.shard))
             } else {
                 (Reason::Invalid, format!("there is no shard {}", ask.shard))
             };

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::{Deserialize, Serialize};
 
-use super::admission::{Capacity, LoginRamp, Protections};
+use super::{
+    admission::{Capacity, LoginRamp, Protections},
+    versions::Versions,
+};
 use crate::chat::{Settings, validate::GROUP_MEMBERS_MAX};
 
 /// Deliberately wrong behaviours. They exist only in binaries built with the feature `plants`; asking another binary for
@@ -259,6 +262,20 @@ pub struct Retention {
     pub keep_behind: u64,
     /// Size at which the log turns to a new segment, bytes.
     pub segment_bytes: u64,
+    /// Bytes of applied entries of a shard after which there is a checkpoint, however few they are.
+    pub checkpoint_bytes: u64,
+    /// Bytes of a shard's entries that are kept below the checkpoint, however few they are.
+    pub keep_bytes: u64,
+    /// Bytes of a shard's entries that are kept for a follower which is being given a snapshot. One that takes longer is
+    /// given another.
+    pub hold_bytes: u64,
+    /// Bytes of one part of a snapshot on its way to a follower.
+    pub chunk_bytes: usize,
+    /// Bytes a second of snapshots that this node sends; 0 is no limit.
+    pub snapshot_bytes_per_second: u64,
+    /// Read a shard's whole state at the start, to compare its checksums. Without it, damage is noticed when a record is
+    /// read.
+    pub verify_state: bool,
 }
 
 impl Default for Retention {
@@ -267,6 +284,12 @@ impl Default for Retention {
             checkpoint_every: 5000,
             keep_behind: 2000,
             segment_bytes: 16 << 20,
+            checkpoint_bytes: 32 << 20,
+            keep_bytes: 16 << 20,
+            hold_bytes: 256 << 20,
+            chunk_bytes: 256 << 10,
+            snapshot_bytes_per_second: 32 << 20,
+            verify_state: true,
         }
     }
 }
@@ -337,6 +360,9 @@ pub struct NodeConfig {
     /// What protects it from more than it can do.
     #[serde(default)]
     pub protections: Protections,
+    /// Versions of the protocol.
+    #[serde(default)]
+    pub versions: Versions,
 }
 
 const fn default_replication_factor() -> u32 {
@@ -464,6 +490,7 @@ impl NodeConfig {
         }
         self.timing.check()?;
         self.capacity.check()?;
+        self.versions.check()?;
         for (key, value) in [
             ("bounds.inbox", self.bounds.inbox),
             ("bounds.peer_inbox", self.bounds.peer_inbox),
@@ -514,8 +541,17 @@ impl NodeConfig {
         if self.bounds.outbox_bytes == 0 {
             return bad("bounds.outbox_bytes", "0".to_owned(), "at least 1");
         }
-        if self.retention.checkpoint_every == 0 {
-            return bad("retention.checkpoint_every", "0".to_owned(), "at least 1");
+        for (key, value) in [
+            ("retention.checkpoint_every", self.retention.checkpoint_every),
+            ("retention.checkpoint_bytes", self.retention.checkpoint_bytes),
+        ] {
+            if value == 0 {
+                return bad(key, "0".to_owned(), "at least 1");
+            }
+        }
+        if !(64..=1 << 20).contains(&self.retention.chunk_bytes) {
+            let value = self.retention.chunk_bytes.to_string();
+            return bad("retention.chunk_bytes", value, "between 64 and 1048576");
         }
         match self.plant {
             Some(plant) if cfg!(not(feature = "plants")) => Err(ConfigError::NoPlants(plant.as_str().to_owned())),

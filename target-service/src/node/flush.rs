@@ -26,7 +26,8 @@ impl Node {
     pub(super) fn flush(&mut self) -> Result<bool, NodeError> {
         let me = self.net.me();
         for PeerMessage { shard, message } in self.net.take_local() {
-            self.peer_message(me, PeerMessage { shard, message })?;
+            let taken = self.peer_message(me, PeerMessage { shard, message });
+            self.contain(taken)?;
         }
         for shard in self.shards.values_mut() {
             shard.ask_reads();
@@ -77,11 +78,15 @@ impl Node {
         self.log.append(unsynced)?;
         let now = self.clock.now();
         for (id, entries) in settled {
-            match id {
-                PLACEMENT => self.settle_placement(&entries, now)?,
-                id => self.settle(id, entries, now)?,
-            }
+            let settled = match id {
+                PLACEMENT => self.settle_placement(&entries, now),
+                id => self.settle(id, entries, now),
+            };
+            self.contain(settled)?;
         }
+        self.carry_snapshots();
+        let relieved = self.relieve_log(false);
+        self.contain(relieved)?;
         self.net.flush(&*self.transport);
         let more = |shard: &super::shard::Shard| shard.replica.has_ready() || shard.wants_read();
         let council = self.council.as_ref().is_some_and(|council| council.replica.has_ready());
@@ -117,6 +122,7 @@ impl Node {
                     let installed = shard.machine.install(index, term, &snapshot.data);
                     installed.map_err(|source| NodeError::Chat { shard: *id, source })?;
                     shard.checkpointed = index;
+                    shard.applied_bytes = 0;
                 }
                 batch.snapshot(*id, index, term, snapshot.conf_state.unwrap_or_default());
             }
@@ -155,6 +161,7 @@ impl Node {
             let mut committed = Vec::with_capacity(entries.len());
             let mut members = None;
             for entry in entries {
+                shard.applied_bytes += entry.data.len() as u64;
                 let changed = shard.replica.apply_membership(&entry);
                 let changed = changed.map_err(|source| NodeError::Replica { shard: id, source })?;
                 if let Some(observer) = &self.observer {
@@ -174,6 +181,15 @@ impl Node {
                 self.log.sync()?;
             }
             let mut applied = shard.machine.apply(&committed).map_err(chat)?;
+            let needs = shard.machine.version();
+            if needs > self.config.versions.protocol {
+                let speaks = self.config.versions.protocol;
+                return Err(NodeError::Version {
+                    shard: id,
+                    needs,
+                    speaks,
+                });
+            }
             outboxes = std::mem::take(&mut applied.outboxes);
             shard.after_apply(applied, &mut self.net, now).map_err(chat)?;
         }
@@ -197,11 +213,7 @@ impl Node {
             }
             self.pump(id, outboxes, now)?;
         }
-        let due = self
-            .shards
-            .get(&id)
-            .is_some_and(|shard| index >= shard.checkpointed + self.config.retention.checkpoint_every);
-        if due {
+        if self.checkpoint_is_due(id) {
             self.checkpoint(id, self.config.retention.keep_behind)?;
         }
         Ok(())

@@ -26,6 +26,7 @@ use super::{
     api::{Answer, Call, ClientApi, Reason, Refusal, Subscription},
     config::NodeConfig,
     inbox::{FromPeer, Inbox, Queued, Reply, Request},
+    versions::Protocols,
 };
 use crate::env::Clock;
 
@@ -39,6 +40,7 @@ pub struct NodeHandle {
     peers: mpsc::Sender<FromPeer>,
     stop: mpsc::Sender<()>,
     clock: Clock,
+    speaks: Protocols,
     refused: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
 }
@@ -56,6 +58,7 @@ pub fn channel(config: &NodeConfig, clock: Clock) -> (NodeHandle, Inbox) {
         peers,
         stop,
         clock,
+        speaks: config.versions.speaks(),
         refused: refused.clone(),
         dropped: Arc::default(),
     };
@@ -106,10 +109,19 @@ impl NodeHandle {
     }
 
     async fn ask<T>(&self, call: Call, request: impl FnOnce(Reply<T>) -> Request) -> Answer<T> {
+        let Some(protocol) = call.speaks.shared(self.speaks) else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let message = format!(
+                "the caller speaks version {} of the protocol, this node {}",
+                call.speaks, self.speaks
+            );
+            return Err(Refusal::new(Reason::UnsupportedVersion, message));
+        };
         let (reply, answer) = oneshot::channel();
         let queued = Queued {
             request: request(reply),
             deadline: call.timeout.map(|timeout| self.clock.now() + timeout),
+            protocol,
             span: tracing::Span::current(),
         };
         match self.calls.try_send(queued) {
@@ -139,6 +151,10 @@ impl NodeHandle {
 
 #[async_trait]
 impl ClientApi for NodeHandle {
+    fn speaks(&self) -> Protocols {
+        self.speaks
+    }
+
     async fn request_code(&self, request: RequestCodeRequest, call: Call) -> Answer<RequestCodeResponse> {
         self.ask(call, |reply| Request::Code(request, reply)).await
     }

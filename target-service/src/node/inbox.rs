@@ -88,6 +88,8 @@ pub(crate) struct Queued {
     pub(crate) request: Request,
     /// When its caller stops waiting, on the node's clock.
     pub(crate) deadline: Option<Duration>,
+    /// The version of the protocol that its caller and this node share.
+    pub(crate) protocol: u32,
     /// The caller's span: what the node does for it is told there.
     pub(crate) span: tracing::Span,
 }

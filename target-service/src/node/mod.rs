@@ -5,7 +5,9 @@
 //! `people.rs`, `operators.rs`; clients through the gate of `admission`, behind `reception.rs`), has
 //! every replica say what follows, makes all of that durable with one sync, sends, applies and answers (`flush.rs`).
 //! A shard (`shard.rs`) is a replica, a state machine, and those who wait: for outcomes (`waiting.rs`), for confirmed
-//! reads, and for deliveries (`streams.rs`). Its leader carries its outboxes to other shards (`outbox.rs`).
+//! reads, and for deliveries (`streams.rs`). Its leader carries its outboxes to other shards (`outbox.rs`), and its state to
+//! followers that its log no longer reaches (`snapshots/`). How much of the log is kept is decided in `retain.rs`; a replica
+//! whose state is damaged is set aside (`quarantine.rs`). Versions of the protocol live side by side (`versions.rs`).
 //! Which shards a node holds is what the placement group says (`council.rs`, on the nodes that hold it); each node keeps the
 //! newest map, starts and forgets replicas by it, and changes the members of those that it leads (`moves.rs`).
 
@@ -29,15 +31,19 @@ mod peers;
 mod people;
 #[cfg(feature = "plants")]
 mod plants;
+mod quarantine;
 mod reception;
 mod recover;
+mod retain;
 mod routes;
 mod run;
 mod shard;
+mod snapshots;
 mod streams;
 #[cfg(test)]
 mod tests;
 mod verification;
+mod versions;
 mod waiting;
 
 pub use admission::{Capacity, Costs, LoginRamp, Protections};
@@ -48,3 +54,4 @@ pub use identity::{Identity, IdentityError};
 pub use inbox::Inbox;
 pub use routes::{PLACEMENT, Routes};
 pub use run::{NodeError, Observer, Parts, run};
+pub use versions::{Build, PROTOCOL_HEADER, Protocols, Versions};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use firedrill_proto::chat::v1::{PeerMessage, RaftMessage, peer_message::Message};
+use firedrill_proto::chat::v1::{PeerMessage, RaftMessage, RaftMessageKind, peer_message::Message};
 
 use crate::env::Transport;
 
@@ -15,6 +15,8 @@ pub(super) struct Net {
     me: u64,
     out: BTreeMap<u64, Vec<PeerMessage>>,
     local: VecDeque<PeerMessage>,
+    /// What has to be cut into parts first.
+    snapshots: Vec<(u32, RaftMessage)>,
 }
 
 impl Net {
@@ -23,6 +25,7 @@ impl Net {
             me,
             out: BTreeMap::new(),
             local: VecDeque::new(),
+            snapshots: Vec::new(),
         }
     }
 
@@ -45,8 +48,17 @@ impl Net {
 
     pub(super) fn send_raft(&mut self, shard: u32, messages: Vec<RaftMessage>) {
         for message in messages {
-            self.send(message.to, shard, Message::Raft(message));
+            if message.kind() == RaftMessageKind::Snapshot {
+                self.snapshots.push((shard, message));
+            } else {
+                self.send(message.to, shard, Message::Raft(message));
+            }
         }
+    }
+
+    /// The snapshots that replicas want sent.
+    pub(super) fn take_snapshots(&mut self) -> Vec<(u32, RaftMessage)> {
+        std::mem::take(&mut self.snapshots)
     }
 
     /// Gives everything that is for peers to the transport.

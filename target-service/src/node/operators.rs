@@ -12,6 +12,7 @@ use super::{
     api::{Answer, Reason, Refusal},
     calls::Ask,
     inbox::Inbox,
+    quarantine::Quarantined,
     run::Node,
     shard::{RETRY_BUSY, Shard},
     waiting::Waiting,
@@ -77,8 +78,7 @@ impl Node {
 
     pub(super) fn digest(&self, request: &DigestRequest) -> Answer<DigestResponse> {
         let Some(shard) = self.shards.get(&request.shard) else {
-            let message = format!("shard {} is not held by node {}", request.shard, self.config.node);
-            return Err(Refusal::new(Reason::Invalid, message));
+            return Err(Refusal::new(Reason::Invalid, self.not_held(request.shard)));
         };
         let (applied, term) = shard.machine.applied();
         let digest = shard.machine.digest();
@@ -130,8 +130,15 @@ impl Node {
                 syncs: log.syncs,
                 sync_us_p50: self.sync_times.quantile_us(0.5),
                 sync_us_p99: self.sync_times.quantile_us(0.99),
+                snapshot_bytes: self.outgoing.bytes(),
+                snapshots_out: self.outgoing.len() as u64,
+                snapshots_in: self.incoming.len() as u64,
             }),
             admission: Some(self.admission()),
+            protocol_least: self.config.versions.speaks().least(),
+            protocol_most: self.config.versions.speaks().most(),
+            build: self.config.versions.build.as_str().to_owned(),
+            quarantined: self.quarantined.values().map(Quarantined::status).collect(),
         }
     }
 }

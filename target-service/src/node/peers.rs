@@ -59,7 +59,8 @@ impl Node {
         match message {
             FromPeer::Messages { from, messages } if self.config.others().any(|peer| peer == from) => {
                 for message in messages {
-                    self.peer_message(from, message)?;
+                    let taken = self.peer_message(from, message);
+                    self.contain(taken)?;
                 }
             }
             FromPeer::Messages { from, .. } => {
@@ -74,6 +75,7 @@ impl Node {
             FromPeer::Reset { peer } => {
                 tracing::info!(peer, "peer gone");
                 self.peers_stopping.remove(&peer);
+                self.peers.gone(peer);
                 let now = self.clock.now();
                 let (timing, who) = (self.config.timing.clone(), (self.config.node, peer, 0));
                 for (_, replica, failover) in self.replicas_mut() {
@@ -92,11 +94,16 @@ impl Node {
             Some(Message::Raft(raft)) => self.raft_message(from, message.shard, raft),
             Some(Message::Outbox(batch)) => return self.outbox_batch(from, message.shard, batch),
             Some(Message::OutboxAck(ack)) => return self.outbox_ack(from, message.shard, ack),
+            Some(Message::Hello(hello)) => self.hello(from, &hello),
+            Some(Message::SnapshotChunk(chunk)) if self.config.versions.protocol >= 2 => {
+                self.snapshot_chunk(from, message.shard, chunk);
+            }
+            Some(Message::SnapshotAck(ack)) => self.snapshot_ack(from, message.shard, &ack),
             Some(Message::Goodbye(goodbye)) if goodbye.stopping => self.peer_stops(from),
             Some(Message::Goodbye(goodbye)) => self.goodbye(from, message.shard, goodbye),
             Some(Message::Map(map)) => return self.map_message(from, map),
             Some(Message::Report(report)) => self.placement_report(from, report),
-            None => self.malformed(
+            Some(Message::SnapshotChunk(_)) | None => self.malformed(
                 from,
                 &Malformed {
                     what: "message",
@@ -107,7 +114,7 @@ impl Node {
         Ok(())
     }
 
-    fn raft_message(&mut self, from: u64, shard: u32, message: RaftMessage) {
+    pub(super) fn raft_message(&mut self, from: u64, shard: u32, message: RaftMessage) {
         if self.is_stopping() && message.kind() == RaftMessageKind::TimeoutNow {
             // Whoever hands over has not heard yet that this node stops.
             return;
@@ -124,6 +131,7 @@ impl Node {
                 Ok(()) => shard.replica.step(from, message),
                 Err(malformed) => Err(malformed),
             },
+            None if self.quarantined.contains_key(&shard) => return,
             None => Err(Malformed {
                 what: "shard",
                 value: format!("{shard} is not held here"),

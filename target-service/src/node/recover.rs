@@ -31,6 +31,11 @@ const COUNCIL_FILE: &str = "state/placement";
 /// All of them.
 pub(super) const DIRS: [&str; 2] = [LOG_DIR, STATE_DIR];
 
+/// The file of a shard's state.
+pub(super) fn state_file(shard: u32) -> String {
+    format!("{STATE_DIR}/shard-{shard:04}.redb")
+}
+
 /// Opens the log.
 pub(super) fn open_log(config: &NodeConfig, disk: Arc<dyn Disk>) -> Result<Log, NodeError> {
     let segment_bytes = u32::try_from(config.retention.segment_bytes).unwrap_or(u32::MAX);
@@ -174,10 +179,6 @@ pub(super) fn forget_shard(id: u32, disk: &dyn Disk, log: &mut Log) -> Result<bo
     Ok(logged || stored)
 }
 
-fn state_file(id: u32) -> String {
-    format!("{STATE_DIR}/shard-{id:04}.redb")
-}
-
 /// Opens one shard. The state machine is as of its last durable checkpoint; the log goes on from there.
 pub(super) fn open_shard(
     id: u32,
@@ -194,7 +195,11 @@ pub(super) fn open_shard(
         forget_shard(id, &*disk, log)?;
     }
     let members = settle_members(id, founders, joins, log)?;
-    let database = StateDb::open(disk, &state_file(id))?.into_database();
+    let mut database = StateDb::open(disk, &state_file(id))?;
+    if config.retention.verify_state {
+        database.verify()?;
+    }
+    let database = database.into_database();
     let chat = |source| NodeError::Chat { shard: id, source };
     let settings = Settings {
         group_max: config.bounds.group_members,
@@ -222,9 +227,8 @@ pub(super) fn open_shard(
 fn reconcile(id: u32, (index, term): (u64, u64), file: &str, log: &mut Log) -> Result<(), NodeError> {
     let shard = log.shard(id);
     if index < shard.base().0 {
-        return Err(NodeError::Storage(StorageError::Corrupt {
+        return Err(NodeError::Storage(StorageError::Damaged {
             file: file.to_owned(),
-            offset: 0,
             what: format!(
                 "its state ends at entry {index}, the log begins behind {}",
                 shard.base().0

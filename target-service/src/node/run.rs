@@ -19,10 +19,13 @@ use super::{
     moves::REPORT_TICKS,
     net::Net,
     outbox::Directory,
+    quarantine::Quarantined,
     recover,
     routes::{PLACEMENT, Routes},
     shard::{ReadWait, Shard},
+    snapshots::{Incoming, Outgoing},
     verification::Courier,
+    versions::Peers,
 };
 use crate::{
     chat::ChatError,
@@ -45,9 +48,6 @@ const BEATS_TICKS: u64 = 5;
 
 /// Ticks between looks at what needs no hurry.
 const CHORES_TICKS: u64 = 64;
-
-/// Log segments above which a quiet shard is made to let go of its own.
-const SEGMENTS_MAX: usize = 8;
 
 /// Why a node ended.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +87,19 @@ pub enum NodeError {
     Placement {
         /// Why.
         source: placement::SnapshotError,
+    },
+    /// The shard has turned to a later version than this node speaks.
+    #[error(
+        "shard {shard} has turned to version {needs} of the protocol, this node speaks {speaks}: start it with \
+         versions.protocol = {needs}; going back is possible only while versions.finalize is false everywhere"
+    )]
+    Version {
+        /// Which.
+        shard: u32,
+        /// The shard's.
+        needs: u32,
+        /// This node's.
+        speaks: u32,
     },
     /// Consensus can't go on.
     #[error("shard {shard}: {source}")]
@@ -141,7 +154,13 @@ pub(super) struct Node {
     pub(super) placement_turn: usize,
     /// Somebody knew a newer map.
     pub(super) asks_for_map: std::cell::Cell<bool>,
+    /// Replicas that are not served.
+    pub(super) quarantined: BTreeMap<u32, Quarantined>,
     pub(super) net: Net,
+    /// What the other nodes speak.
+    pub(super) peers: Peers,
+    pub(super) outgoing: Outgoing,
+    pub(super) incoming: Incoming,
     pub(super) ticket: u64,
     /// The calls of clients that wait for their turn.
     pub(super) gate: Gate<Queued>,
@@ -173,6 +192,10 @@ struct Stopping {
 pub async fn run(config: NodeConfig, parts: Parts, mut inbox: Inbox) -> Result<(), NodeError> {
     let clock = parts.clock.clone();
     let mut node = Node::open(config, parts)?;
+    for id in node.shards.keys().copied().collect::<Vec<_>>() {
+        node.check_version(id)?;
+    }
+    node.say_hello();
     loop {
         let wake = node.wake_at();
         tokio::select! {
@@ -237,15 +260,30 @@ impl Node {
         Identity::open(&config, &*parts.disk, &parts.clock)?;
         let mut log = recover::open_log(&config, parts.disk.clone())?;
         let map = recover::open_map(&config, &*parts.disk, &mut log)?;
-        let mut shards = BTreeMap::new();
+        let (mut shards, mut quarantined) = (BTreeMap::new(), BTreeMap::new());
         for id in 0..config.shards {
-            if placement::holds(&map, id, config.node) {
-                shards.insert(
-                    id,
-                    recover::open_shard(id, &config, &map, parts.disk.clone(), &mut log)?,
-                );
-            } else {
+            if !placement::holds(&map, id, config.node) {
                 recover::forget_shard(id, &*parts.disk, &mut log)?;
+                continue;
+            }
+            if let Some(found) = Quarantined::read(&*parts.disk, id).map_err(StorageError::from)? {
+                tracing::error!(
+                    shard = id,
+                    file = found.file,
+                    at = found.at,
+                    what = found.what,
+                    "still quarantined"
+                );
+                quarantined.insert(id, found);
+                continue;
+            }
+            match recover::open_shard(id, &config, &map, parts.disk.clone(), &mut log) {
+                Ok(shard) => drop(shards.insert(id, shard)),
+                Err(error) => {
+                    let found = Quarantined::of(id, &error).ok_or(error)?;
+                    found.write(&*parts.disk).map_err(StorageError::from)?;
+                    quarantined.insert(id, found);
+                }
             }
         }
         let council = recover::open_council(&config, parts.disk.clone(), &mut log)?;
@@ -265,9 +303,9 @@ impl Node {
         }
         let mut node = Self {
             clock: parts.clock,
-            disk: parts.disk,
             transport: parts.transport,
             observer: parts.observer,
+            disk: parts.disk,
             log,
             routes: Routes::of(&map),
             map,
@@ -276,7 +314,15 @@ impl Node {
             placement_hint: 0,
             placement_turn: 0,
             asks_for_map: Default::default(),
+            quarantined,
             net: Net::new(config.node),
+            peers: Peers::default(),
+            outgoing: Outgoing::new(
+                config.retention.chunk_bytes,
+                config.retention.snapshot_bytes_per_second,
+                Duration::from_millis(config.timing.outbox_resend_ms),
+            ),
+            incoming: Incoming::default(),
             ticket: 0,
             gate: Gate::new(&config.capacity, &config.protections),
             logins,
@@ -366,7 +412,8 @@ impl Node {
         while self.next_tick <= now && made_up < LATE_TICKS_MAX {
             made_up += 1;
             self.next_tick += self.config.timing.tick();
-            self.tick(now)?;
+            let ticked = self.tick(now);
+            self.contain(ticked)?;
         }
         if self.next_tick <= now {
             self.next_tick = now + self.config.timing.tick();
@@ -415,44 +462,26 @@ impl Node {
         if asks || self.ticks.is_multiple_of(CHORES_TICKS) {
             self.report();
         }
+        self.carry_snapshots();
         if self.ticks.is_multiple_of(CHORES_TICKS) {
-            self.chores()?;
+            self.chores();
+            let relieved = self.relieve_log(true);
+            self.contain(relieved)?;
         }
         self.hand_over(now);
         Ok(())
     }
 
-    fn chores(&mut self) -> Result<(), NodeError> {
+    fn chores(&mut self) {
         for shard in self.shards.values_mut() {
             shard.sweep_reads();
         }
         for (_, replica, _) in self.replicas_mut() {
             replica.retire_snapshot();
         }
-        // One at a time: each stalls the loop for some syncs.
-        if let Some(id) = self.log.holding_back(SEGMENTS_MAX).first().copied() {
-            self.checkpoint(id, 0)?;
-        }
-        Ok(())
-    }
-
-    /// Makes a shard's state durable, and lets its log go below that, but for the last `keep` entries.
-    pub(super) fn checkpoint(&mut self, id: u32, keep: u64) -> Result<(), NodeError> {
-        if let Some(council) = self.council.as_mut().filter(|_| id == PLACEMENT) {
-            recover::keep_council(&*self.disk, &council.machine)?;
-            council.checkpointed = council.machine.applied().0;
-            self.log.release(id, council.checkpointed.saturating_sub(keep))?;
-            return Ok(());
-        }
-        let Some(shard) = self.shards.get_mut(&id) else {
-            return Ok(());
-        };
-        shard.checkpointed = shard
-            .machine
-            .checkpoint()
-            .map_err(|source| NodeError::Chat { shard: id, source })?;
-        self.log.release(id, shard.checkpointed.saturating_sub(keep))?;
-        Ok(())
+        self.sweep_snapshots();
+        self.say_hello();
+        self.raise_versions();
     }
 
     /// Starts to stop. Asked again, it goes on stopping.
@@ -549,7 +578,8 @@ impl Node {
         self.net.flush(&*self.transport);
         self.log.sync()?;
         for id in self.shards.keys().copied().chain([PLACEMENT]).collect::<Vec<_>>() {
-            self.checkpoint(id, self.config.retention.keep_behind)?;
+            let done = self.checkpoint(id, self.config.retention.keep_behind);
+            self.contain(done)?;
         }
         self.log.sync()?;
         tracing::info!(node = self.config.node, "node down");

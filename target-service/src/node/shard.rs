@@ -8,7 +8,7 @@ use std::{
 use firedrill_proto::chat::v1::{
     AcceptOutboxCommand, AcknowledgeCommand, AuditRequest, AuditResponse, Command, ContactsRequest, ContactsResponse,
     HistoryRequest, HistoryResponse, MembersRequest, MembersResponse, OpenRequest, OpenResponse, OutboxAck,
-    OutboxBatch, PresenceRequest, PresenceResponse, SubscribeRequest, TrimOutboxCommand, command,
+    OutboxBatch, PresenceRequest, PresenceResponse, SubscribeRequest, TrimOutboxCommand, TrimOutboxesCommand, command,
     peer_message::Message,
 };
 use prost::Message as _;
@@ -107,6 +107,8 @@ pub(super) struct Shard {
     pub(super) failover: Failover,
     /// The index of the last durable checkpoint.
     pub(super) checkpointed: u64,
+    /// Bytes of the entries applied since then.
+    pub(super) applied_bytes: u64,
     /// Since when it has known no leader.
     pub(super) leaderless_since: Option<Duration>,
     /// Of a node that a replica moves to, while this node leads.
@@ -153,6 +155,7 @@ impl Shard {
             ),
             intake: BTreeMap::new(),
             failover: Failover::default(),
+            applied_bytes: 0,
             leaderless_since: Some(Duration::ZERO),
             catch_up: None,
             epoch,
@@ -417,6 +420,16 @@ impl Shard {
                     };
                     self.outbox.trimmed(to_shard, through, now);
                 }
+                (Waiting::TrimAll { to_shards }, reply) => {
+                    let trimmed = match reply {
+                        Reply::TrimmedAll(trimmed) => trimmed,
+                        _ => BTreeMap::new(),
+                    };
+                    for to_shard in to_shards {
+                        self.outbox.trimmed(to_shard, trimmed.get(&to_shard).copied(), now);
+                    }
+                }
+                (Waiting::Version, _) => {}
                 (waiting, reply) => {
                     let template = self.refusal(Reason::Maybe, "");
                     waiting.answer(reply, |reason, message| Refusal {
@@ -511,11 +524,36 @@ impl Shard {
         if self.led.is_none() {
             return;
         }
-        for (to_shard, through) in self.outbox.due_for_trim(now) {
+        let due = self.outbox.due_for_trim(now);
+        if due.len() > 1 && self.machine.version() >= 2 {
+            return self.trim_all(due, now, make);
+        }
+        for (to_shard, through) in due {
             let command = make(command::Command::TrimOutbox(TrimOutboxCommand { to_shard, through }));
             let before = self.pending.len();
             self.propose(command, Waiting::Trim { to_shard });
             if self.pending.len() == before {
+                self.outbox.trimmed(to_shard, None, now);
+            }
+        }
+    }
+
+    /// Trims several outboxes by one entry: version 2 has it.
+    fn trim_all(&mut self, due: Vec<(u32, u64)>, now: Duration, mut make: impl FnMut(command::Command) -> Command) {
+        let to_shards: Vec<u32> = due.iter().map(|(to_shard, _)| *to_shard).collect();
+        let outboxes = due
+            .into_iter()
+            .map(|(to_shard, through)| TrimOutboxCommand { to_shard, through });
+        let command = make(command::Command::TrimOutboxes(TrimOutboxesCommand {
+            outboxes: outboxes.collect(),
+        }));
+        let before = self.pending.len();
+        let waiting = Waiting::TrimAll {
+            to_shards: to_shards.clone(),
+        };
+        self.propose(command, waiting);
+        if self.pending.len() == before {
+            for to_shard in to_shards {
                 self.outbox.trimmed(to_shard, None, now);
             }
         }
@@ -588,6 +626,9 @@ impl Shard {
             delivery_backlog: counts.delivery_backlog,
             accounts: counts.accounts,
             messages: counts.messages,
+            checkpoint: self.checkpointed,
+            log_bytes: self.replica.log_bytes(),
+            version: self.machine.version(),
         }
     }
 }

@@ -37,6 +37,12 @@ pub(super) enum Waiting {
     Trim {
         to_shard: u32,
     },
+    /// The node itself, trimming several of its outboxes at once.
+    TrimAll {
+        to_shards: Vec<u32>,
+    },
+    /// The node itself, turning the shard to a version.
+    Version,
     /// Nobody any more: it was answered before it was known.
     #[cfg(feature = "plants")]
     Nobody,
@@ -57,6 +63,8 @@ impl Waiting {
             Self::Fence(_) => "fence",
             Self::Accept { .. } => "accept_outbox",
             Self::Trim { .. } => "trim_outbox",
+            Self::TrimAll { .. } => "trim_outboxes",
+            Self::Version => "set_version",
             #[cfg(feature = "plants")]
             Self::Nobody => "nobody",
         }
@@ -74,7 +82,7 @@ impl Waiting {
             Self::ChangeGroup(to) => to.is_closed(),
             Self::Acknowledge(to) => to.is_closed(),
             Self::Fence(to) => to.is_closed(),
-            Self::Accept { .. } | Self::Trim { .. } => false,
+            Self::Accept { .. } | Self::Trim { .. } | Self::TrimAll { .. } | Self::Version => false,
             // Who was answered early still wants it done.
             #[cfg(feature = "plants")]
             Self::Nobody => false,
@@ -93,7 +101,7 @@ impl Waiting {
             Self::ChangeGroup(to) => drop(to.send(Err(refusal))),
             Self::Acknowledge(to) => drop(to.send(Err(refusal))),
             Self::Fence(to) => drop(to.send(Err(refusal))),
-            Self::Accept { .. } | Self::Trim { .. } => {}
+            Self::Accept { .. } | Self::Trim { .. } | Self::TrimAll { .. } | Self::Version => {}
             #[cfg(feature = "plants")]
             Self::Nobody => {}
         }

@@ -34,6 +34,9 @@ pub struct Args {
     /// Where peers are served, instead of the file's `peer_listen`
     #[arg(long, value_name = "ADDR")]
     pub peer_listen: Option<SocketAddr>,
+    /// The highest version of the protocol that it speaks, instead of the file's `versions.protocol`
+    #[arg(long, value_name = "VERSION")]
+    pub protocol: Option<u32>,
     /// Die at once when this parent process does (Linux)
     #[arg(long, value_name = "PID")]
     pub die_with_parent: Option<i32>,
@@ -59,6 +62,9 @@ impl Args {
         }
         if let Some(peer_listen) = self.peer_listen {
             config.peer_listen = peer_listen;
+        }
+        if let Some(protocol) = self.protocol {
+            config.versions.protocol = protocol;
         }
         config
             .check()

@@ -12,9 +12,11 @@ mod edge;
 mod lifetime;
 mod running;
 mod sampler;
+mod show;
 mod telemetry;
 
 pub use args::{Args, run_from_args};
 pub use edge::{Edge, EdgeArgs};
 pub use lifetime::run;
 pub use running::{Ended, RunningNode, StartError};
+pub use show::main_from_args;

@@ -191,12 +191,15 @@ impl Cluster {
                 checkpoint_every: 25,
                 keep_behind: 15,
                 segment_bytes: 8 << 10,
+                chunk_bytes: 2 << 10,
+                ..Retention::default()
             },
             state: Settings::default(),
             verification: Verification::default(),
             capacity: Default::default(),
             login_ramp: Default::default(),
             protections: Default::default(),
+            versions: node::Versions::default(),
         }
     }
 

@@ -20,6 +20,15 @@ pub enum StorageError {
         /// What is wrong there.
         what: String,
     },
+    /// A shard's state is not what was written there. It is never served, repaired or skipped; other shards are not
+    /// concerned.
+    #[error("{file} is damaged: {what}; keep it for a post-mortem, and place the replica on another node")]
+    Damaged {
+        /// The file, below the node's data folder.
+        file: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A write or a sync failed, now or earlier: nothing can be known to be durable any more.
     #[error("storage ended: {cause}; end the process and start it again")]
     Fatal {

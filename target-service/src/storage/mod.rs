@@ -12,3 +12,4 @@ mod state_db;
 
 pub use error::{LogReadError, StorageError};
 pub use state_db::StateDb;
+pub(crate) use state_db::is_damage;

@@ -4,7 +4,11 @@
 //! crash or a power loss the database is that of the last checkpoint; the log has everything since. Checkpoints save
 //! the allocator's state (redb's quick-repair), so that opening after a crash doesn't walk the file.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use redb::{Database, Durability, StorageBackend, WriteTransaction};
 
@@ -44,7 +48,7 @@ impl StateDb {
             publish(&*disk, name)?;
         }
         Ok(Self {
-            db: open_file(&*disk, name, name, Start::AsIs)?,
+            db: guarded(name, || open_file(&*disk, name, name, Start::AsIs))?,
             disk,
             name: name.to_owned(),
         })
@@ -60,6 +64,22 @@ impl StateDb {
     #[must_use]
     pub fn into_database(self) -> Database {
         self.db
+    }
+
+    /// Reads the whole database and compares the checksums of all its pages.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] when one of them is wrong; [`StorageError::Database`] when the disk fails.
+    pub fn verify(&mut self) -> Result<(), StorageError> {
+        let (name, db) = (&self.name, &mut self.db);
+        guarded(name, || match db.check_integrity() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StorageError::Damaged {
+                file: name.clone(),
+                what: "the checksums of its pages do not hold".to_owned(),
+            }),
+            Err(error) => Err(failed(name, &error.into())),
+        })
     }
 
     /// The file, below the node's data folder.
@@ -113,6 +133,18 @@ impl StateDb {
     }
 }
 
+/// The database panics over some damage. Nothing that it was doing is used again then.
+fn guarded<T>(name: &str, open: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(StorageError::Damaged {
+            file: name.to_owned(),
+            what: format!("the database can't read it: {}", words.unwrap_or_default()),
+        })
+    })
+}
+
 fn unfinished(name: &str) -> String {
     format!("{name}.new")
 }
@@ -157,9 +189,21 @@ fn checkpoint(db: &Database, name: &str) -> Result<(), StorageError> {
 }
 
 fn failed(file: &str, error: &redb::Error) -> StorageError {
-    StorageError::Database {
-        file: file.to_owned(),
-        cause: error.to_string(),
+    let (file, cause) = (file.to_owned(), error.to_string());
+    if is_damage(error) {
+        StorageError::Damaged { file, what: cause }
+    } else {
+        StorageError::Database { file, cause }
+    }
+}
+
+/// Whether the database found its file to be other than it wrote it, rather than the disk to fail.
+pub(crate) fn is_damage(error: &redb::Error) -> bool {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    match error {
+        redb::Error::Corrupted(_) => true,
+        redb::Error::Io(error) => matches!(error.kind(), InvalidData | UnexpectedEof),
+        _ => false,
     }
 }
 

@@ -259,6 +259,7 @@ fn config(
         capacity: target_service::node::Capacity::default(),
         login_ramp: target_service::node::LoginRamp::default(),
         protections: target_service::node::Protections::default(),
+        versions: target_service::node::Versions::default(),
     };
     let mut config = serde_json::to_value(config).map_err(|e| wrong(&e))?;
     if let Some(limit) = spec.login_per_s {

@@ -94,6 +94,11 @@ impl Applier<'_> {
             Some(command::Command::Acknowledge(it)) => self.acknowledge(it)?,
             Some(command::Command::AcceptOutbox(it)) => self.accept_outbox(it)?,
             Some(command::Command::TrimOutbox(it)) => self.trim_outbox(it.to_shard, it.through)?,
+            Some(command::Command::TrimOutboxes(it)) => self.trim_outboxes(&it.outboxes)?,
+            Some(command::Command::SetVersion(it)) => {
+                self.meta.version = self.meta.version.max(it.version);
+                Ok(Reply::Versioned(self.meta.version))
+            }
             Some(command::Command::Fence(it)) => self.fence(&it.sessions)?,
             None => Err(Refused::Malformed {
                 what: "it carries no command that this version knows",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firedrill_proto::chat::v1::OutboxItem;
+use firedrill_proto::chat::v1::{OutboxItem, TrimOutboxCommand};
 
 use super::{Applier, Step};
 use crate::chat::{error::ChatError, ids, keys::Key, records::OutboxHead, refused::Refused, reply::Reply, store};
@@ -57,6 +57,25 @@ impl Applier<'_> {
         self.meta.outbox_backlog += 1;
         self.applied.outboxes.insert(to_shard);
         Ok(())
+    }
+
+    /// Trims several outboxes: all of them, or none.
+    pub(super) fn trim_outboxes(&mut self, outboxes: &[TrimOutboxCommand]) -> Step<Reply> {
+        for it in outboxes {
+            let head: OutboxHead = store::get(&self.table, &Key::outbox_head(it.to_shard))?.unwrap_or_default();
+            if it.through > head.last_sequence {
+                return Ok(Err(Refused::Malformed {
+                    what: "it trims more of an outbox than was ever in it",
+                }));
+            }
+        }
+        let mut trimmed = BTreeMap::new();
+        for it in outboxes {
+            if let Ok(Reply::Trimmed { to_shard, through }) = self.trim_outbox(it.to_shard, it.through)? {
+                trimmed.insert(to_shard, through);
+            }
+        }
+        Ok(Ok(Reply::TrimmedAll(trimmed)))
     }
 
     /// Forgets what the recipient shard has accepted.

@@ -12,7 +12,7 @@ use firedrill_proto::chat::v1::{
     SendRequest, SendResponse, ShardStatus, SignUpRequest, StatusRequest, SubscribeRequest, subscribe_event::Event,
 };
 
-use super::super::{Answer, Call, ClientApi, NodeConfig, NodeError, NodeHandle, Parts, Reason, channel, run};
+use super::super::{Answer, Call, ClientApi, NodeConfig, NodeError, NodeHandle, Observer, Parts, Reason, channel, run};
 use crate::env::{Clock, Disk as _, SimDisk, Transport, WallClock};
 
 /// Node `node` of a cluster of `nodes`, with `shards` shards.
@@ -41,6 +41,7 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
         capacity: Default::default(),
         login_ramp: Default::default(),
         protections: Default::default(),
+        versions: Default::default(),
     }
 }
 
@@ -60,7 +61,12 @@ impl WallClock for StoppedWall {
 pub(super) struct Wire {
     pub(super) nodes: Mutex<BTreeMap<u64, NodeHandle>>,
     pub(super) cut: Mutex<BTreeSet<(u64, u64)>>,
+    /// What becomes of messages on their way.
+    pub(super) way: Mutex<Option<Way>>,
 }
+
+/// Messages from one node to another, and those of them that arrive.
+pub(super) type Way = Box<dyn FnMut(u64, u64, Vec<PeerMessage>) -> Vec<PeerMessage> + Send>;
 
 struct From {
     node: u64,
@@ -72,6 +78,10 @@ impl Transport for From {
         if self.wire.cut.lock().unwrap().contains(&(self.node, to)) {
             return;
         }
+        let messages = match &mut *self.wire.way.lock().unwrap() {
+            Some(way) => way(self.node, to, messages),
+            None => messages,
+        };
         if let Some(handle) = self.wire.nodes.lock().unwrap().get(&to) {
             handle.deliver(self.node, messages);
         }
@@ -86,6 +96,7 @@ pub(super) struct Cluster {
     pub(super) wire: Arc<Wire>,
     pub(super) tasks: BTreeMap<u64, Task>,
     pub(super) clock: Clock,
+    pub(super) observer: Option<Arc<dyn Observer>>,
 }
 
 impl Cluster {
@@ -96,6 +107,7 @@ impl Cluster {
             wire: Arc::default(),
             tasks: BTreeMap::new(),
             clock: Clock::new(Arc::new(StoppedWall)),
+            observer: None,
         };
         for node in 1..=nodes {
             let mut config = config(node, nodes, shards);
@@ -119,7 +131,7 @@ impl Cluster {
             clock,
             disk: Arc::new(self.disks[&node].attach()),
             transport: Arc::new(transport),
-            observer: None,
+            observer: self.observer.clone(),
             #[cfg(feature = "plants")]
             promises_early: false,
         };

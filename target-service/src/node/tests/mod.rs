@@ -7,13 +7,16 @@ mod moves;
 mod overload;
 #[cfg(feature = "plants")]
 mod plants;
+mod snapshots;
+mod storage;
+mod versions;
 
 use std::time::Duration;
 
 use firedrill_proto::chat::v1::{
     AcknowledgeRequest, ConfState, DigestRequest, FenceRequest, HistoryRequest, OpenSessionRequest, OutboxAck,
-    OutboxBatch, OutboxItem, PeerMessage, RaftMessage, RaftMessageKind, SendRequest, Snapshot, TransferLeaderRequest,
-    peer_message::Message, subscribe_event::Event,
+    OutboxBatch, OutboxItem, PeerMessage, RaftMessage, RaftMessageKind, SendRequest, Snapshot, StatusRequest,
+    TransferLeaderRequest, peer_message::Message, subscribe_event::Event,
 };
 
 pub(super) use cluster::config;
@@ -240,11 +243,13 @@ async fn a_log_that_ends_before_the_state_starts_anew_behind_it_and_never_the_re
     cluster.handle(1).stop().await;
     cluster.lose(1, "state");
     cluster.up(1);
-    let ended = cluster.tasks.remove(&1).unwrap().await.unwrap();
-    let what = ended.unwrap_err().to_string();
+    let status = cluster.handle(1).status(StatusRequest {}, patient()).await.unwrap();
+    let [found] = &status.quarantined[..] else {
+        panic!("{status:?}");
+    };
     assert!(
-        what.contains("state/shard-0000.redb") && what.contains("the log begins behind"),
-        "{what}"
+        found.file == "state/shard-0000.redb" && found.what.contains("the log begins behind"),
+        "{found:?}"
     );
 }
 

@@ -109,6 +109,27 @@ impl ShardLog {
         Ok(state.entries.range(first..=last).take_while(fits).cloned().collect())
     }
 
+    /// Every entry that is here.
+    pub(super) fn all(&self) -> Vec<LogEntry> {
+        self.state().entries.iter().cloned().collect()
+    }
+
+    /// The index behind which the last entries of at most `max_bytes` stand: what is released up to there leaves no more.
+    #[must_use]
+    pub fn behind(&self, max_bytes: u64) -> u64 {
+        let state = self.state();
+        if state.bytes <= max_bytes {
+            return state.base.0;
+        }
+        let mut size = 0;
+        let fits = |entry: &&LogEntry| {
+            size += entry.encoded_len() as u64;
+            size <= max_bytes
+        };
+        let kept = state.entries.iter().rev().take_while(fits).count() as u64;
+        state.last_index() - kept
+    }
+
     /// Bytes of the entries that are held here, as encoded.
     #[must_use]
     pub fn bytes(&self) -> u64 {

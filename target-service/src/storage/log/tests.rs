@@ -144,6 +144,27 @@ fn released_segments_go_and_nothing_else_does() {
 }
 
 #[test]
+fn entries_that_can_not_be_released_do_not_keep_the_log_of_others() {
+    let disk = SimDisk::new();
+    let mut log = open(&disk).unwrap();
+    append(&mut log, 1, 1..4, 1);
+    for round in 0..20 {
+        append(&mut log, 0, round * 40 + 1..round * 40 + 41, 1);
+        log.release(0, round * 40 + 40).unwrap();
+        log.sync().unwrap();
+    }
+    assert!(log.stats().segments > 15, "shard 1 holds them: {:?}", log.stats());
+    assert!(log.carry_forward(1).unwrap());
+    log.sync().unwrap();
+    assert!(log.stats().segments <= 2, "{:?}", log.stats());
+    disk.power_loss(&mut Streams::new(1).stream("power"));
+    assert_eq!(
+        open(&disk).unwrap().shard(1).entries(1, 4, None).unwrap(),
+        entries(1..4, 1, 100)
+    );
+}
+
+#[test]
 fn a_snapshot_replaces_the_log() {
     let disk = SimDisk::new();
     let mut log = open(&disk).unwrap();
@@ -351,6 +372,9 @@ enum Op {
         shard: u32,
         ahead: u64,
     },
+    Carry {
+        shard: u32,
+    },
     Flush,
     Sync,
     FailSync,
@@ -365,7 +389,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(shard, back, count, size)| Op::Append { shard, back, count, size }),
         3 => (shard.clone(), 1u64..1000).prop_map(|(shard, term)| Op::HardState { shard, term }),
         2 => (shard.clone(), 0u64..6).prop_map(|(shard, keep)| Op::Release { shard, keep }),
-        1 => (shard, 1u64..20).prop_map(|(shard, ahead)| Op::Snapshot { shard, ahead }),
+        1 => (shard.clone(), 1u64..20).prop_map(|(shard, ahead)| Op::Snapshot { shard, ahead }),
+        2 => shard.prop_map(|shard| Op::Carry { shard }),
         1 => Just(Op::Flush),
         6 => Just(Op::Sync),
         1 => Just(Op::FailSync),
@@ -434,6 +459,7 @@ fn step(log: &mut Log, models: &mut [Model; 3], op: &Op, serial: u64) -> Vec<[Mo
                 model.entries = model.entries.split_off(&(index + 1));
             }
         }
+        Op::Carry { shard } => assert!(log.carry_forward(shard).unwrap()),
         Op::Flush | Op::Sync | Op::FailSync | Op::Crash | Op::PowerLoss => return Vec::new(),
     }
     log.append(batch).unwrap();

@@ -47,6 +47,9 @@ pub struct LogStats {
 /// Bytes that wait for a flush are bounded by this, so that offsets in a segment fit their field.
 const BUFFER_MAX_BYTES: usize = 1 << 30;
 
+/// Bytes of a shard's entries that are written anew at once, well below what a frame can hold.
+const CARRIED_BYTES_MAX: u64 = 32 << 20;
+
 /// The log of a node.
 #[derive(Debug)]
 pub struct Log {
@@ -189,6 +192,29 @@ impl Log {
         }
         self.write(shard, Record::Forgotten);
         Ok(())
+    }
+
+    /// Writes the entries that `shard` still needs once more, so that older segments need not be kept for them: for entries
+    /// that can't be released yet, such as those of a shard without a majority. Returns whether that was done: more than
+    /// fits into one frame is left where it is.
+    ///
+    /// # Errors
+    /// [`StorageError::Fatal`] when the log failed earlier.
+    pub fn carry_forward(&mut self, shard: u32) -> Result<bool, StorageError> {
+        self.alive()?;
+        let log = self.shards.entry(shard).or_default();
+        let entries = log.all();
+        // One frame: half of them would stand for all, and cut off the rest.
+        if log.bytes() + 5 * entries.len() as u64 > CARRIED_BYTES_MAX {
+            return Ok(false);
+        }
+        for segment in &mut self.segments {
+            segment.highest.remove(&shard);
+        }
+        if !entries.is_empty() {
+            self.write(shard, Record::Entries(entries));
+        }
+        Ok(true)
     }
 
     /// Writes what was appended to the file, without making it durable: it survives the process, not the machine.
