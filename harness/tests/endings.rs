@@ -197,6 +197,27 @@ fn a_node_frozen_from_outside_is_no_pass() {
     assert!(gap >= 1_500.0, "two seconds of silence show as a gap of {gap} ms");
 }
 
+/// Who follows is missed by no client, as long as two of three agree.
+#[test]
+fn one_node_frozen_from_outside_is_told_by_name() {
+    let bench = Bench::new();
+    let mut run = bench.start(&small(
+        "  - at: 6s\n    transfer_leader: { shard: 0, to: any_follower }",
+    ));
+    run.until("phase disturb");
+    let node = *processes_of(&bench.path("out")).first().expect("a node");
+    signal(node, Signal::SIGSTOP);
+    assert!(waited_for(|| state_of(node) == Some('T')));
+    pause(1_000);
+    signal(node, Signal::SIGCONT);
+    assert_eq!(run.wait(), 5, "{:#}", bench.run_json());
+    let reasons = bench.run_json()["reasons"].to_string();
+    assert!(
+        reasons.contains("was frozen from outside") && reasons.contains(&format!("pid {node}")),
+        "{reasons}"
+    );
+}
+
 #[test]
 fn a_harness_that_stood_still_says_inconclusive() {
     let bench = Bench::new();

@@ -66,10 +66,12 @@ fn one_leader(system: &SystemView, tally: &mut Tally) {
 fn commit_stays(system: &SystemView, tally: &mut Tally) {
     let mut births: BTreeMap<&str, Vec<Nanos>> = BTreeMap::new();
     for process in &system.processes {
-        let edge = match process.change {
-            ProcessChange::Started | ProcessChange::Ended { .. } => process.at,
-        };
-        births.entry(&process.node).or_default().push(edge);
+        match process.change {
+            ProcessChange::Started | ProcessChange::Ended { .. } => {
+                births.entry(&process.node).or_default().push(process.at);
+            }
+            ProcessChange::Stopped { .. } | ProcessChange::Continued => {}
+        }
     }
     let mut last: BTreeMap<(&str, &str), (usize, u64, Nanos)> = BTreeMap::new();
     for (observed, group) in words_of_groups(system) {
@@ -210,7 +212,10 @@ fn place(history: &History, system: &SystemView, node: &str, told: &Told) -> Str
     }
     let tear_down = history.tear_down();
     let mut lives = system.processes.iter().rev();
-    let life = lives.find(|process| process.node == node && process.at < tear_down);
+    let life = lives.find(|process| {
+        let frozen = matches!(process.change, ProcessChange::Stopped { .. } | ProcessChange::Continued);
+        process.node == node && process.at < tear_down && !frozen
+    });
     if let Some(ProcessChange::Ended { how, asked_for: true }) = life.map(|process| &process.change) {
         return format!("{node} was ended on purpose ({how}) and not started again");
     }

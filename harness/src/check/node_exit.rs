@@ -20,6 +20,7 @@ impl Promise for NodeExit {
         for process in &system.processes {
             match &process.change {
                 ProcessChange::Started => tally.oblige(1),
+                ProcessChange::Stopped { .. } | ProcessChange::Continued => {}
                 ProcessChange::Ended { how, asked_for } => {
                     if !asked_for && process.at < tear_down {
                         tally.broken(process.at, || {

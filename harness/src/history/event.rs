@@ -506,6 +506,13 @@ pub struct ProcessEvent {
 pub enum ProcessChange {
     /// It was started.
     Started,
+    /// All its threads stopped: it is frozen.
+    Stopped {
+        /// True when this run asked for it.
+        asked_for: bool,
+    },
+    /// It goes on.
+    Continued,
     /// It ended.
     Ended {
         /// `exit 0`, `signal 9`.

@@ -145,6 +145,11 @@ impl SpanTracker {
                 let mut attributes = BTreeMap::from([("firedrill.node".to_owned(), event.node.clone())]);
                 let name = match &event.change {
                     ProcessChange::Started => "process started",
+                    ProcessChange::Stopped { asked_for } => {
+                        attributes.insert("firedrill.asked_for".to_owned(), asked_for.to_string());
+                        "process stopped"
+                    }
+                    ProcessChange::Continued => "process goes on",
                     ProcessChange::Ended { how, asked_for } => {
                         attributes.insert("firedrill.how".to_owned(), how.clone());
                         attributes.insert("firedrill.asked_for".to_owned(), asked_for.to_string());

@@ -337,7 +337,12 @@ fn rest() -> impl Strategy<Value = Event> {
             system: how.clone(),
             node: how.clone(),
             pid,
-            change: ProcessChange::Ended { how, asked_for },
+            change: match pid % 4 {
+                0 => ProcessChange::Started,
+                1 => ProcessChange::Stopped { asked_for },
+                2 => ProcessChange::Continued,
+                _ => ProcessChange::Ended { how, asked_for },
+            },
         })
     });
     let phase = nanos().prop_map(|at| {

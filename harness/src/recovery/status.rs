@@ -76,7 +76,8 @@ pub(super) fn detect(history: &History, system: &SystemView, episode: &Episode) 
 }
 
 /// From the effect until every group that lost its leader has a new one by its own word. None when no group changed its
-/// term; never when one did, or nobody leads it any more, and no new leader stood up.
+/// term; never when one did, or nobody leads it any more, and no new leader stood up. Unresolved when a group was not heard
+/// of any more.
 pub(super) fn failover(history: &History, system: &SystemView, episode: &Episode) -> Figure {
     let mut last: Option<(Nanos, u64)> = None;
     for (name, known) in before(system, episode.effective) {
@@ -90,12 +91,13 @@ pub(super) fn failover(history: &History, system: &SystemView, episode: &Episode
         let led_on = after.iter().any(|(_, g)| g.leader && g.term == known.term);
         let new = after.iter().find(|(_, g)| g.leader && g.term > known.term);
         match new {
+            None if after.is_empty() => return Figure::Unresolved,
             Some((observed, _)) => {
                 let bound = observation_bound(history, system, observed);
                 last = last.max(Some((observed.at, bound)));
             }
             None if changed => return Figure::Never,
-            None if !led_on && !known.leaders.is_empty() && !after.is_empty() && !episode.needs.is_empty() => {
+            None if !led_on && !known.leaders.is_empty() && !episode.needs.is_empty() => {
                 return Figure::Never;
             }
             None => {}

@@ -114,9 +114,13 @@ fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Ex
     }
 }
 
-/// Figures that stand for a client's own experience: where there was an impact, there is one of these.
+/// Figures that there is one of wherever there was an impact: a client's own experience, and what a budget says that the
+/// system does about it. That nothing was seen of it is no proof that it was quick.
 fn needs_impact(figure: &str) -> bool {
-    matches!(figure, "first_ok" | "steady" | "downtime" | "worst_gap")
+    matches!(
+        figure,
+        "first_ok" | "steady" | "downtime" | "worst_gap" | "detect" | "failover"
+    )
 }
 
 /// A value says no more than its bound lets it: kept when all of what the truth may be is, exceeded when none of it is.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     base::{Nanos, millis},
-    history::{Class, FaultOutcome, HarnessKind, History, Phase},
+    history::{Class, FaultOutcome, HarnessKind, History, Phase, ProcessChange},
     recovery::{Figure, SystemRecovery},
 };
 
@@ -28,6 +28,7 @@ pub(super) fn doubts(
     harness(history, &mut doubts);
     traffic(history, &mut doubts);
     for (system, recovered) in recovery {
+        frozen(history, system, &mut doubts);
         unexplained(history, system, recovered, &mut doubts);
         never_back(history, system, recovered, &mut doubts);
     }
@@ -114,6 +115,33 @@ fn traffic(history: &History, doubts: &mut Vec<String>) {
                 ));
             }
         }
+    }
+}
+
+/// Nodes that somebody else froze. Clients of a replicated system may not feel one that follows, but what such a run
+/// measures is not what it planned.
+fn frozen(history: &History, system: &str, doubts: &mut Vec<String>) {
+    let Some(view) = history.systems.get(system) else {
+        return;
+    };
+    let measured = history.phases.start(Phase::Steady).unwrap_or_default()..history.tear_down();
+    let stopped = view.processes.iter().find(|process| {
+        matches!(process.change, ProcessChange::Stopped { asked_for: false }) && measured.contains(&process.at)
+    });
+    if let Some(process) = stopped {
+        let later = view.processes.iter().find(|later| {
+            later.pid == process.pid && later.at > process.at && matches!(later.change, ProcessChange::Continued)
+        });
+        let until = later.map_or_else(
+            || "and did not go on".to_owned(),
+            |later| format!("for {:.0} ms", millis(later.at.since(process.at))),
+        );
+        doubts.push(format!(
+            "{} (pid {}) of {system} was frozen from outside at {:.3} s {until}: this run did not ask for that",
+            process.node,
+            process.pid,
+            process.at.as_millis_f64() / 1e3
+        ));
     }
 }
 

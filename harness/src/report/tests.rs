@@ -9,7 +9,7 @@ use crate::{
     base::{Exit, Nanos},
     check::Verdict,
     history::{
-        Event, FaultChange, HarnessEvent, HarnessKind, Outcome, Phase,
+        Event, FaultChange, HarnessEvent, HarnessKind, Outcome, Phase, ProcessChange, ProcessEvent,
         synth::{Effect, Script, Scripted},
     },
 };
@@ -121,6 +121,29 @@ fn trouble_of_the_harness_is_inconclusive_and_never_a_verdict_on_the_system() {
         Exit::HealFailed
     );
     assert_eq!(with_event(&script(), harness(HarnessKind::Note)).exit(), Exit::Pass);
+}
+
+#[test]
+fn a_node_that_somebody_else_froze_makes_the_run_inconclusive() {
+    let frozen = |at, asked_for| {
+        Event::Process(ProcessEvent {
+            at: Nanos::from_millis(at),
+            system: "main".to_owned(),
+            node: "n2".to_owned(),
+            pid: 7,
+            change: ProcessChange::Stopped { asked_for },
+        })
+    };
+    let judgement = with_event(&script(), frozen(7000, false));
+    assert_eq!(judgement.exit(), Exit::Inconclusive);
+    let said = format!("{judgement:?}");
+    assert!(said.contains("n2 (pid 7) of main was frozen from outside at 7.000 s and did not go on"));
+    assert_eq!(with_event(&script(), frozen(7000, true)).exit(), Exit::Pass);
+    assert_eq!(
+        with_event(&script(), frozen(1, false)).exit(),
+        Exit::Pass,
+        "before anything is measured"
+    );
 }
 
 #[test]

@@ -202,13 +202,12 @@ impl ProcessBackend {
             state: Mutex::new((vec![intent], false)),
         });
         let (events, ends) = (self.events.clone(), Arc::clone(&undo));
-        let process = Process::watch(pid, self.config.clock, move |at, how, asked_for| {
-            let change = ProcessChange::Ended {
-                how: how.to_owned(),
-                asked_for,
-            };
+        let process = Process::watch(pid, self.config.clock, move |at, change| {
+            let ended = matches!(change, ProcessChange::Ended { .. });
             let _ = events.send(event(at, change));
-            ends.ended();
+            if ended {
+                ends.ended();
+            }
         })
         .map_err(failed)?;
         self.nodes().insert(

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use tokio::sync::watch;
 
 use crate::base::{Nanos, RunClock};
+use crate::history::ProcessChange;
 
 /// What is known of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,15 +45,17 @@ struct Gate {
     reaped: bool,
     /// The run asked for its end.
     end_asked_for: bool,
+    /// The run asked for it to stop, and has not asked for it to go on.
+    stop_asked_for: bool,
 }
 
 impl Process {
-    /// Watches the child `pid` of this process. `on_end` is called once, from the watching thread, after the process is
-    /// reaped, with how it ended and whether that was asked for.
+    /// Watches the child `pid` of this process. `on_change` is called from the watching thread for each stop, each going on
+    /// and, last, after the process is reaped, for its end.
     pub(super) fn watch(
         pid: u32,
         clock: RunClock,
-        on_end: impl FnOnce(Nanos, &str, bool) + Send + 'static,
+        on_change: impl Fn(Nanos, ProcessChange) + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let process = Arc::new(Self {
             pid,
@@ -62,7 +65,7 @@ impl Process {
         let watched = Arc::clone(&process);
         std::thread::Builder::new()
             .name(format!("watch-{pid}"))
-            .spawn(move || watched.follow(clock, on_end))?;
+            .spawn(move || watched.follow(clock, on_change))?;
         Ok(process)
     }
 
@@ -80,6 +83,11 @@ impl Process {
         }
         if matches!(signal, Signal::SIGKILL | Signal::SIGTERM) {
             gate.end_asked_for = true;
+        }
+        match signal {
+            Signal::SIGSTOP => gate.stop_asked_for = true,
+            Signal::SIGCONT => gate.stop_asked_for = false,
+            _ => {}
         }
         let pid = pid_of(self.pid);
         // A node leads a process group of its own. A child that leads none is signalled alone.
@@ -99,7 +107,7 @@ impl Process {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn follow(&self, clock: RunClock, on_end: impl FnOnce(Nanos, &str, bool)) {
+    fn follow(&self, clock: RunClock, on_change: impl Fn(Nanos, ProcessChange)) {
         let id = || Id::Pid(pid_of(self.pid));
         let any = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED;
         let how = loop {
@@ -109,10 +117,13 @@ impl Process {
             match seen {
                 Ok(WaitStatus::Stopped(..)) => {
                     let _ = waitid(id(), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG);
+                    let asked_for = self.gate().stop_asked_for;
+                    on_change(at, ProcessChange::Stopped { asked_for });
                     self.life.send_replace(Life::Stopped(at));
                 }
                 Ok(WaitStatus::Continued(_)) => {
                     let _ = waitid(id(), WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG);
+                    on_change(at, ProcessChange::Continued);
                     self.life.send_replace(Life::Running(at));
                 }
                 Ok(WaitStatus::Exited(_, code)) => break (at, format!("exit {code}")),
@@ -129,7 +140,13 @@ impl Process {
             gate.reaped = true;
             gate.end_asked_for
         };
-        on_end(at, &how, asked_for);
+        on_change(
+            at,
+            ProcessChange::Ended {
+                how: how.clone(),
+                asked_for,
+            },
+        );
         self.life.send_replace(Life::Ended { at, how });
     }
 }

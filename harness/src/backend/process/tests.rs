@@ -87,6 +87,9 @@ async fn a_node_starts_freezes_goes_on_dies_and_starts_again() {
         seen,
         [
             ProcessChange::Started,
+            ProcessChange::Stopped { asked_for: true },
+            ProcessChange::Continued,
+            ProcessChange::Stopped { asked_for: true },
             ended("signal 9"),
             ProcessChange::Started,
             ended("signal 15")
