@@ -99,6 +99,7 @@ const SERVICE: &[(&str, &[&str])] = &[
             "statuspage",
         ],
     ),
+    ("process", &["env", "node", "grpc", "edge"]),
 ];
 
 /// What a module of the service must not name at all.
@@ -352,7 +353,7 @@ fn all_sources() -> BTreeMap<PathBuf, String> {
     walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
 }
 
-/// Whether a file is a module of tests, or the fake that they talk to.
+/// Whether a file or folder is a module of tests, or the fake that they talk to.
 fn is_test(path: &Path) -> bool {
     path.file_stem()
         .is_some_and(|stem| stem == "tests" || stem == "fake" || stem.to_string_lossy().ends_with("_tests"))
@@ -362,9 +363,12 @@ fn walk(dir: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let Ok(entries) = fs::read_dir(dir) else { return found };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if is_test(&path) {
+            continue;
+        }
         if path.is_dir() {
             found.extend(walk(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") && !is_test(&path) {
+        } else if path.extension().is_some_and(|e| e == "rs") {
             let text = fs::read_to_string(&path).expect("a source file is text");
             found.insert(path, text);
         }
