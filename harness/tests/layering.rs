@@ -80,7 +80,7 @@ const SERVICE: &[(&str, &[&str])] = &[
     // The map of shards is data of the placement group.
     ("placement", &["consensus"]),
     ("node", &["env", "storage", "chat", "consensus", "placement"]),
-    ("sim", &["env", "storage", "chat", "consensus", "node"]),
+    ("sim", &["env", "storage", "chat", "consensus", "placement", "node"]),
     ("grpc", &["env", "node"]),
     ("client", &["env", "chat", "node", "grpc", "discovery"]),
     ("discovery", &[]),
@@ -99,7 +99,7 @@ const SERVICE: &[(&str, &[&str])] = &[
             "statuspage",
         ],
     ),
-    ("process", &["env", "node", "grpc", "edge"]),
+    ("process", &["env", "node", "grpc", "client", "edge"]),
 ];
 
 /// What a module of the service must not name at all.
