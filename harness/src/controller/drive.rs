@@ -180,7 +180,7 @@ impl Run {
     }
 
     /// Waits until the conditions have held for as long as the plan says. The phase `steady` begins when they first
-    /// hold; when they did not hold long enough the run goes back to its warm-up, and the history takes the stretch
+    /// hold, and all of it fits into `within`; when they did not hold long enough the run goes back to its warm-up, and the history takes the stretch
     /// that broke off for that.
     async fn await_steady(&mut self) -> Result<(), Halt> {
         let steady = self.plan.steady.clone();
@@ -189,7 +189,7 @@ impl Run {
         loop {
             self.tick().await?;
             let now = self.clock.now();
-            let unmet = steady::unmet(&self.progress(), &steady.require);
+            let unmet = steady::unmet(&self.going(), &steady.require);
             match (unmet.is_empty(), since) {
                 (true, Some(began)) if now.since(began) >= Duration::from_millis(steady.for_ms) => return Ok(()),
                 (true, Some(_)) => {}
@@ -203,8 +203,9 @@ impl Run {
                 }
                 (false, None) => {}
             }
-            if now > deadline && since.is_none() {
-                let why = unmet.join("; ");
+            if now > deadline {
+                let held = since.map(|since| format!("it had held for {} ms", now.since(since).as_millis()));
+                let why = held.unwrap_or_else(|| unmet.join("; "));
                 self.note(
                     HarnessKind::NotSteady,
                     format!("the steady state was not reached within {} ms: {why}", steady.within_ms),
@@ -225,7 +226,7 @@ impl Run {
         loop {
             self.tick().await?;
             let now = self.clock.now();
-            let steady = steady::unmet(&self.progress(), &require).is_empty() && self.redundant();
+            let steady = steady::unmet(&self.going(), &require).is_empty() && self.redundant();
             since = if steady { since.or(Some(now)) } else { None };
             // Twice the hold: the figures need one whole stretch, and its first second is still the rolling window's.
             let held = since.is_some_and(|since| now.since(since) >= hold * 2);
@@ -233,7 +234,7 @@ impl Run {
                 return Ok(());
             }
             if now > deadline {
-                let unmet = steady::unmet(&self.progress(), &require).join("; ");
+                let unmet = steady::unmet(&self.going(), &require).join("; ");
                 let why = if unmet.is_empty() {
                     "a replica has not caught up"
                 } else {
@@ -347,6 +348,15 @@ impl Run {
     }
 
     /// How all loads go together.
+    /// How the load of each system goes.
+    pub(super) fn going(&self) -> Vec<steady::Going> {
+        let stages = self.stages.iter();
+        stages
+            .map(|stage| (stage.name.clone(), stage.workload.progress()))
+            .collect()
+    }
+
+    /// All of it in one, for people.
     pub(super) fn progress(&self) -> Progress {
         let mut all = Progress::default();
         for stage in &self.stages {

@@ -11,27 +11,52 @@ use crate::{
 /// The stretch that a workload's progress tells of.
 pub(super) const WINDOW: Duration = crate::workload::RECENT;
 
-/// What keeps the progress from satisfying the conditions, in words; empty when they all hold.
+/// How one system's load goes, by the system's name.
+pub(super) type Going = (String, Progress);
+
+/// What keeps the progress of the systems from satisfying the conditions, in words; empty when they all hold.
 ///
-/// A class without traffic in the last second satisfies nothing: silence is not success.
+/// A condition that names no system holds for each that has traffic of its class. A class without traffic in the last
+/// second satisfies nothing: silence is not success.
 #[must_use]
-pub(super) fn unmet(progress: &Progress, conditions: &[Expr]) -> Vec<String> {
+pub(super) fn unmet(systems: &[Going], conditions: &[Expr]) -> Vec<String> {
     conditions
         .iter()
-        .filter_map(|condition| unmet_one(progress, condition))
+        .flat_map(|condition| unmet_one(systems, condition))
         .collect()
 }
 
-fn unmet_one(progress: &Progress, condition: &Expr) -> Option<String> {
-    let class = class_named(&condition.class).and_then(|class| progress.classes.get(&class));
-    match class.and_then(|class| actual(class, condition.figure.name)) {
-        Some(actual) if condition.holds(actual) => None,
-        Some(actual) => Some(format!(
-            "{} is {actual:.4}, required is `{}`",
-            condition.figure.name, condition.text
-        )),
-        None => Some(format!("nothing to judge `{}` by in the last second", condition.text)),
+fn unmet_one(systems: &[Going], condition: &Expr) -> Vec<String> {
+    let asked = |name: &str| condition.system().is_none_or(|wanted| wanted == name);
+    let classes: Vec<_> = class_named(&condition.class)
+        .into_iter()
+        .flat_map(|class| {
+            systems
+                .iter()
+                .filter(|(name, _)| asked(name))
+                .filter_map(move |(name, progress)| Some((name, progress.classes.get(&class)?)))
+        })
+        .collect();
+    let silent = || format!("nothing to judge `{}` by in the last second", condition.text);
+    if classes.is_empty() {
+        return vec![silent()];
     }
+    let complaints = classes.into_iter().filter_map(|(name, class)| {
+        let of = if systems.len() > 1 {
+            format!(" of {name}")
+        } else {
+            String::new()
+        };
+        match actual(class, condition.figure.name) {
+            Some(actual) if condition.holds(actual) => None,
+            Some(actual) => Some(format!(
+                "{}{of} is {actual:.4}, required is `{}`",
+                condition.figure.name, condition.text
+            )),
+            None => Some(silent() + &of),
+        }
+    });
+    complaints.collect()
 }
 
 /// The figure in its unit: a share, or milliseconds.
@@ -67,6 +92,26 @@ mod tests {
         }
     }
 
+    fn alone(progress: Progress) -> Vec<Going> {
+        vec![("main".to_owned(), progress)]
+    }
+
+    #[test]
+    fn a_sick_system_is_not_hidden_by_a_busier_one() {
+        let both = |condition: &str| {
+            let going = [
+                ("w".to_owned(), progress(Some(0.5), Some(900.0))),
+                ("t".to_owned(), progress(Some(1.0), Some(3.0))),
+            ];
+            unmet(&going, &conditions(&[condition]))
+        };
+        let said = both("send.success >= 99%");
+        assert_eq!(said.len(), 1);
+        assert!(said[0].contains("of w"), "{said:?}");
+        assert!(both("send[system:t].success >= 99%").is_empty());
+        assert_eq!(both("send[system:w].success >= 99%").len(), 1);
+    }
+
     fn conditions(texts: &[&str]) -> Vec<Expr> {
         texts.iter().map(|text| text.parse().expect("a condition")).collect()
     }
@@ -74,16 +119,16 @@ mod tests {
     #[test]
     fn all_conditions_must_hold() {
         let wanted = conditions(&["send.success >= 99.9%", "send.p99 < 50ms"]);
-        assert!(unmet(&progress(Some(1.0), Some(12.0)), &wanted).is_empty());
-        assert_eq!(unmet(&progress(Some(0.99), Some(12.0)), &wanted).len(), 1);
-        assert_eq!(unmet(&progress(Some(0.99), Some(50.0)), &wanted).len(), 2);
+        assert!(unmet(&alone(progress(Some(1.0), Some(12.0))), &wanted).is_empty());
+        assert_eq!(unmet(&alone(progress(Some(0.99), Some(12.0))), &wanted).len(), 1);
+        assert_eq!(unmet(&alone(progress(Some(0.99), Some(50.0))), &wanted).len(), 2);
     }
 
     #[test]
     fn silence_is_not_success() {
         let wanted = conditions(&["send.success >= 99.9%"]);
-        assert_eq!(unmet(&progress(None, None), &wanted).len(), 1);
-        assert_eq!(unmet(&Progress::default(), &wanted).len(), 1);
+        assert_eq!(unmet(&alone(progress(None, None)), &wanted).len(), 1);
+        assert_eq!(unmet(&alone(Progress::default()), &wanted).len(), 1);
     }
 
     #[test]

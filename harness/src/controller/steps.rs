@@ -229,7 +229,7 @@ impl<'a> Play<'a> {
             WhenEvent::Steady => {
                 let told = |known: Nanos| self.run.clock.now().since(known) >= steady::WINDOW;
                 self.known.is_some_and(told)
-                    && steady::unmet(&self.run.progress(), &self.run.plan.steady.require).is_empty()
+                    && steady::unmet(&self.run.going(), &self.run.plan.steady.require).is_empty()
             }
         }
     }

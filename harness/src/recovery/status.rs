@@ -80,6 +80,7 @@ pub(super) fn detect(history: &History, system: &SystemView, episode: &Episode) 
 /// of any more.
 pub(super) fn failover(history: &History, system: &SystemView, episode: &Episode) -> Figure {
     let mut last: Option<(Nanos, u64)> = None;
+    let mut mute = false;
     for (name, known) in before(system, episode.effective) {
         if !in_scope(episode, name) {
             continue;
@@ -91,7 +92,7 @@ pub(super) fn failover(history: &History, system: &SystemView, episode: &Episode
         let led_on = after.iter().any(|(_, g)| g.leader && g.term == known.term);
         let new = after.iter().find(|(_, g)| g.leader && g.term > known.term);
         match new {
-            None if after.is_empty() => return Figure::Unresolved,
+            None if after.is_empty() => mute = true,
             Some((observed, _)) => {
                 let bound = observation_bound(history, system, observed);
                 last = last.max(Some((observed.at, bound)));
@@ -103,9 +104,12 @@ pub(super) fn failover(history: &History, system: &SystemView, episode: &Episode
             None => {}
         }
     }
-    last.map_or(Figure::None, |(at, bound)| {
-        Figure::between(episode.effective, at, bound)
-    })
+    match last {
+        // What one group lost for good is said above, whoever else is silent.
+        _ if mute => Figure::Unresolved,
+        Some((at, bound)) => Figure::between(episode.effective, at, bound),
+        None => Figure::None,
+    }
 }
 
 /// From the heal until every replica has applied what its group had committed at the heal.

@@ -10,7 +10,7 @@ use crate::{
         millis,
     },
     history::{Class, History},
-    recovery::{ALL_CLIENTS, Figure, Sample, SystemRecovery, samples},
+    recovery::{ALL_CLIENTS, Figure, Row, Sample, SystemRecovery, samples},
 };
 
 /// What a budget came to.
@@ -77,13 +77,18 @@ fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Ex
     let systems = recovery
         .iter()
         .filter(|(name, _)| expr.system().is_none_or(|wanted| wanted == *name));
-    let mut impact = false;
+    // Where there was an impact there is such a figure: that none was taken is not that all was well.
+    let taken = |row: &Row| match row.figure(expr.figure.name).copied() {
+        Some(Figure::None) if needs_impact(expr.figure.name) && row.impact_ms != Figure::None => {
+            Some(Figure::Unresolved)
+        }
+        figure => figure,
+    };
     let figures: Vec<Figure> = match expr.figure.scope {
         Scope::Recovery => systems
             .flat_map(|(_, found)| &found.rows)
             .filter(|row| row.class == expr.class && row.group == expr.group() && row.fault == expr.fault())
-            .inspect(|row| impact |= row.impact_ms != Figure::None)
-            .filter_map(|row| row.figure(expr.figure.name).copied())
+            .filter_map(taken)
             .collect(),
         Scope::Service => systems.map(|(name, _)| service(history, name, expr)).collect(),
     };
@@ -93,12 +98,8 @@ fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Ex
         .max_by(|a, b| rank(expr, a).total_cmp(&rank(expr, b)));
     let (verdict, why) = match &worst {
         None => (BudgetVerdict::Unknown, "nothing of the kind was measured".to_owned()),
-        Some(Figure::Unresolved) => (BudgetVerdict::Unknown, "too few operations to tell".to_owned()),
+        Some(Figure::Unresolved) => (BudgetVerdict::Unknown, "too little was seen to tell".to_owned()),
         Some(Figure::Never) => (BudgetVerdict::Fail, "not within the run".to_owned()),
-        Some(Figure::None) if needs_impact(expr.figure.name) && impact => (
-            BudgetVerdict::Unknown,
-            "there was an impact, and this figure could not be taken".to_owned(),
-        ),
         Some(Figure::None) => (
             BudgetVerdict::Pass,
             "does not apply: there was nothing to recover".to_owned(),
