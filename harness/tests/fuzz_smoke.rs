@@ -175,6 +175,7 @@ fn events() -> Vec<Event> {
         ),
         Event::Observed(Observed {
             at: at(2200),
+            asked: Some(at(2199)),
             system: system(),
             node: "n1".to_owned(),
             status: Some(status),

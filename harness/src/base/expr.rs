@@ -5,7 +5,7 @@
 //! op     := "<" | "<=" | ">" | ">="
 //! ```
 //! The selector narrows a figure: `zone:europe` or `cohort:latest` to a group of clients, `system:w` to one of several
-//! systems, `fault:2-kill` to one fault. Without it a figure is of all clients and of the run as a whole.
+//! systems, `fault:2-kill` to one fault, `fault:every` to the worst of all faults. Without it a figure is of all clients and of the run as a whole.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -22,6 +22,9 @@ use super::suggest::did_you_mean;
 pub const CLASSES: &[&str] = &[
     "sign_up", "log_in", "send", "deliver", "sync", "read", "group", "put", "request",
 ];
+
+/// The fault that stands for each of them, the worst for all.
+pub const EVERY_FAULT: &str = "every";
 
 /// The keys that a selector may use.
 pub const SELECTORS: &[&str] = &["zone", "cohort", "system", "fault"];

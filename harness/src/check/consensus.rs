@@ -62,6 +62,9 @@ fn one_leader(system: &SystemView, tally: &mut Tally) {
     }
 }
 
+/// In which life of its process a node said which index is committed, and where.
+type Word<'a> = (usize, u64, &'a Observed);
+
 /// Within one life of a process. A restarted one may know less until it has caught up.
 fn commit_stays(system: &SystemView, tally: &mut Tally) {
     let mut births: BTreeMap<&str, Vec<Nanos>> = BTreeMap::new();
@@ -73,29 +76,28 @@ fn commit_stays(system: &SystemView, tally: &mut Tally) {
             ProcessChange::Stopped { .. } | ProcessChange::Continued => {}
         }
     }
-    let mut last: BTreeMap<(&str, &str), (usize, u64, Nanos)> = BTreeMap::new();
+    let mut told: BTreeMap<(&str, &str), Vec<Word<'_>>> = BTreeMap::new();
     for (observed, group) in words_of_groups(system) {
         let edges = births.get(observed.node.as_str()).map_or(&[][..], Vec::as_slice);
         let life = edges.partition_point(|at| *at <= observed.at);
-        let known = last
-            .entry((&observed.node, &group.group))
-            .or_insert((life, group.commit, observed.at));
+        let known = told.entry((&observed.node, &group.group)).or_default();
         tally.oblige(1);
-        if known.0 == life && group.commit < known.1 {
-            let (before, since) = (known.1, known.2);
+        // Two may ask at once, and the older word may be the later to be written down.
+        let before = known.iter().rev().find(|(_, _, earlier)| observed.is_after(earlier));
+        if let Some((_, before, earlier)) = before.filter(|(l, commit, _)| *l == life && group.commit < *commit) {
             tally.broken(observed.at, || {
                 format!(
                     "{} had committed {} of {} at {} and {} at {}",
                     observed.node,
                     before,
                     group.group,
-                    words::at(since),
+                    words::at(earlier.at),
                     group.commit,
                     words::at(observed.at)
                 )
             });
         }
-        *known = (life, group.commit, observed.at);
+        known.push((life, group.commit, observed));
     }
 }
 

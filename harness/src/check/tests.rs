@@ -829,6 +829,26 @@ fn nobody_is_stuck_who_was_never_steady_or_was_not_asked_to_the_end() {
 }
 
 #[test]
+fn an_older_word_that_is_written_later_takes_nothing_back() {
+    let script = Script::default();
+    let told = |asked: u64| {
+        let mut events = script.events();
+        let mut word = events.iter().find_map(|event| match event {
+            Event::Observed(seen) if seen.node == "n1" && seen.at > Nanos::from_millis(6000) => Some(seen.clone()),
+            _ => None,
+        });
+        let word = word.as_mut().unwrap();
+        let later = word.at.plus(Duration::from_millis(5));
+        word.status.as_mut().unwrap().groups[0].commit -= 1;
+        (word.at, word.asked) = (later, Some(later.minus(Duration::from_millis(asked))));
+        events.push(Event::Observed(word.clone()));
+        findings(&script, events)["consensus"].verdict
+    };
+    assert_eq!(told(10), Verdict::Pass, "it was asked before the other had answered");
+    assert_eq!(told(1), Verdict::Fail);
+}
+
+#[test]
 fn a_node_that_was_left_dead_is_named_as_the_reason_why_replicas_were_not_compared() {
     let script = script();
     let mut events = script.events();

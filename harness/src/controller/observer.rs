@@ -89,6 +89,7 @@ impl Asking {
     }
 
     async fn ask(&mut self) {
+        let asked = self.clock.now();
         let status = self.system.observe(&self.node).await;
         let at = self.clock.now();
         self.seen.set(&self.node, status.clone());
@@ -99,6 +100,7 @@ impl Asking {
             self.written = Some((at, status.clone()));
             self.recorder.record(Event::Observed(Observed {
                 at,
+                asked: Some(asked),
                 system: self.system.name().to_owned(),
                 node: self.node.clone(),
                 status,

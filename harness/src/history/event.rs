@@ -410,12 +410,23 @@ pub enum FaultChange {
 pub struct Observed {
     /// When the answer was in.
     pub at: Nanos,
+    /// When it was asked, where that is known: what it says was so at some instant between the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Nanos>,
     /// The system.
     pub system: String,
     /// The node.
     pub node: String,
     /// Its answer; none when it gave none in time.
     pub status: Option<NodeStatus>,
+}
+
+impl Observed {
+    /// Whether what this says is surely no older than what `earlier` says.
+    #[must_use]
+    pub fn is_after(&self, earlier: &Self) -> bool {
+        self.asked.unwrap_or(self.at) >= earlier.at
+    }
 }
 
 /// A node's own words.

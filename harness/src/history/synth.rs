@@ -305,6 +305,7 @@ impl Script {
                 let index = at.0 / 1_000_000;
                 events.push(Event::Observed(Observed {
                     at,
+                    asked: None,
                     system: "main".to_owned(),
                     node: node.to_owned(),
                     status: Some(NodeStatus {

@@ -249,6 +249,7 @@ fn observed() -> impl Strategy<Value = Event> {
     (nanos(), word(), word(), proptest::option::of(status)).prop_map(|(at, system, node, status)| {
         Event::Observed(Observed {
             at,
+            asked: None,
             system,
             node,
             status,

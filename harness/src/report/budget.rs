@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::{
     base::{
-        expr::{Expr, Op, Scope, Unit},
+        expr::{EVERY_FAULT, Expr, Op, Scope, Unit},
         millis,
     },
     history::{Class, History},
-    recovery::{ALL_CLIENTS, Figure, Row, Sample, SystemRecovery, samples},
+    recovery::{ALL_CLIENTS, Figure, RUN, Row, Sample, SystemRecovery, samples},
 };
 
 /// What a budget came to.
@@ -87,7 +87,11 @@ fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Ex
     let figures: Vec<Figure> = match expr.figure.scope {
         Scope::Recovery => systems
             .flat_map(|(_, found)| &found.rows)
-            .filter(|row| row.class == expr.class && row.group == expr.group() && row.fault == expr.fault())
+            .filter(|row| row.class == expr.class && row.group == expr.group())
+            .filter(|row| match expr.fault() {
+                EVERY_FAULT => row.fault != RUN,
+                fault => row.fault == fault,
+            })
             .filter_map(taken)
             .collect(),
         Scope::Service => systems.map(|(name, _)| service(history, name, expr)).collect(),

@@ -8,6 +8,7 @@ use crate::{base::Nanos, check::Verdict, history::Phase, recovery::Row};
 use super::{
     judgement::Judgement,
     output::Output,
+    repeated::repeated,
     run_json,
     series::{Bucket, series},
 };
@@ -50,6 +51,7 @@ impl Output for Html {
                     reproduce => judgement.reproduce(),
                     load => Value::from(Serde(run_json::document(judgement).load_cells())),
                     rows => Value::from(Serde(table_rows(judgement))),
+                    repeated => Value::from(Serde(distributions(judgement))),
                     promises => Value::from(Serde(promises(judgement))),
                     budgets => Value::from(Serde(budgets(judgement))),
                     faults => Value::from(Serde(faults(judgement))),
@@ -102,6 +104,24 @@ fn table_rows(judgement: &Judgement) -> Vec<Cells> {
             .chain([&row.relapses, &row.lost_user_seconds].iter().map(|f| count(f.value())))
             .collect(),
             bound: crate::recovery::Figure::millis(row.bound_ms, 0.0).human(),
+        })
+        .collect()
+}
+
+#[derive(Serialize)]
+struct Distribution {
+    title: String,
+    words: String,
+    picture: String,
+}
+
+fn distributions(judgement: &Judgement) -> Vec<Distribution> {
+    let found = repeated(judgement).into_iter();
+    found
+        .map(|one| Distribution {
+            title: one.title(),
+            words: one.words(),
+            picture: one.picture(),
         })
         .collect()
 }

@@ -5,6 +5,7 @@
 //! is for the terminal. [`Readings`] holds the figures of many runs; [`spreads`] and [`compare`] say what they tell
 //! together.
 
+mod bars;
 mod budget;
 mod compare;
 mod doubt;
@@ -15,6 +16,7 @@ mod junit;
 mod otlp;
 mod output;
 mod readings;
+mod repeated;
 mod run_json;
 mod series;
 mod spread;
@@ -27,6 +29,7 @@ pub use compare::{Change, Compared, Comparison, compare};
 pub use judgement::{Judgement, Load, judge, judge_events};
 pub use output::{ALL as OUTPUTS, Output, write_all};
 pub use readings::{FIGURES, Key, Reading, Readings, Unit};
+pub use repeated::{Repeated, repeated};
 pub use run_json::{RunDocument, SCHEMA, document};
 pub use series::{Bucket, Series, series};
 pub use spread::{Spread, spread_table, spreads};

@@ -5,7 +5,12 @@ use serde::Serialize;
 
 use crate::{base::Nanos, recovery::Row};
 
-use super::{budget::BudgetResult, judgement::Judgement, output::Output};
+use super::{
+    budget::BudgetResult,
+    judgement::Judgement,
+    output::Output,
+    repeated::{Repeated, repeated},
+};
 
 /// The version of the contract.
 pub const SCHEMA: &str = "firedrill.run/v1";
@@ -46,6 +51,8 @@ pub struct RunDocument<'a> {
     reasons: &'a [String],
     faults: Vec<FaultDocument<'a>>,
     recovery: Vec<&'a Row>,
+    /// Distributions over the faults of a kind.
+    repeated: Vec<Repeated>,
     promises: Vec<PromiseDocument<'a>>,
     budgets: &'a [BudgetResult],
     load: LoadDocument,
@@ -143,6 +150,7 @@ pub fn document(judgement: &Judgement) -> RunDocument<'_> {
             })
             .collect(),
         recovery: judgement.rows().collect(),
+        repeated: repeated(judgement),
         promises: judgement
             .findings
             .iter()

@@ -10,8 +10,10 @@ use crate::{
 };
 
 use super::{
+    bars::bar,
     budget::BudgetVerdict,
     judgement::Judgement,
+    repeated::repeated,
     series::{Series, series},
 };
 
@@ -21,7 +23,6 @@ const COLUMNS: usize = 72;
 const REASONS_MAX: usize = 6;
 /// Faults shown before the rest is only counted.
 const FAULTS_MAX: usize = 12;
-const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Colours where the reader is a terminal.
 #[derive(Clone, Copy)]
@@ -65,6 +66,7 @@ pub fn summary(judgement: &Judgement, colour: bool) -> String {
         .and_then(|()| timeline(&mut out, judgement, paint))
         .and_then(|()| faults(&mut out, judgement, paint))
         .and_then(|()| table(&mut out, judgement, paint))
+        .and_then(|()| distributions(&mut out, judgement, paint))
         .and_then(|()| budgets(&mut out, judgement, paint))
         .and_then(|()| promises(&mut out, judgement, paint))
         .and_then(|()| footer(&mut out, judgement, paint));
@@ -182,16 +184,10 @@ fn goodput(series: &Series, class: Class, from: Nanos, to: Nanos) -> Option<Stri
     let mut sorted = columns.clone();
     sorted.sort_by(f64::total_cmp);
     let usual = sorted[sorted.len() * 2 / 3].max(1e-9);
-    let level = |value: &f64| -> char {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to the eight levels"
-        )]
-        let level = (value / usual * 6.0).round().clamp(0.0, 7.0) as usize;
-        if *value <= 0.0 { ' ' } else { LEVELS[level] }
+    let mark = |value: &f64| {
+        if *value <= 0.0 { ' ' } else { bar(value / usual * 6.0) }
     };
-    Some(columns.iter().map(level).collect())
+    Some(columns.iter().map(mark).collect())
 }
 
 fn faults(out: &mut String, judgement: &Judgement, paint: Paint) -> std::fmt::Result {
@@ -234,6 +230,19 @@ fn faults(out: &mut String, judgement: &Judgement, paint: Paint) -> std::fmt::Re
     }
     if faults.len() > FAULTS_MAX {
         writeln!(out, "    and {} more", faults.len() - FAULTS_MAX)?;
+    }
+    Ok(())
+}
+
+/// How long the gaps of a kind of fault were that was done several times, with a bar for each, in their order.
+fn distributions(out: &mut String, judgement: &Judgement, paint: Paint) -> std::fmt::Result {
+    let found = repeated(judgement);
+    if !found.is_empty() {
+        writeln!(out)?;
+    }
+    for one in found {
+        let bars = paint.with("36", &one.picture());
+        writeln!(out, "  {:<28} {}  {bars}", one.title(), one.words())?;
     }
     Ok(())
 }

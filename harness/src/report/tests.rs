@@ -124,6 +124,34 @@ fn trouble_of_the_harness_is_inconclusive_and_never_a_verdict_on_the_system() {
 }
 
 #[test]
+fn faults_of_one_kind_have_a_distribution_and_a_budget_for_every_one() {
+    let outages = [(5000_u32, 5400_u32), (9000, 10_200), (14_000, 14_800)];
+    let several = Script {
+        outages: outages
+            .map(|(from, to)| Scripted::ms(from.into(), to.into(), Effect::Refuse))
+            .into(),
+        load_end: Nanos::from_millis(20_000),
+        ..script()
+    };
+    let budgets = json!(["send[fault:every].first_ok < 1s", "send.first_ok < 1s"]);
+    let judgement = judged(&with_plan(several, "/expect/recovery", budgets));
+    let found = super::repeated(&judgement);
+    let first_ok = found.iter().find(|one| one.title().ends_with("send.first ok")).unwrap();
+    assert_eq!((first_ok.values_ms.len(), first_ok.untold), (3, 0));
+    for (value, (from, to)) in first_ok.values_ms.iter().zip(outages) {
+        let (value, lasted) = (value.unwrap(), f64::from(to - from));
+        assert!((value - lasted).abs() <= 60.0, "{value} of {lasted}");
+    }
+    let verdicts: Vec<_> = judgement.budgets.iter().map(|budget| budget.verdict).collect();
+    assert_eq!(
+        verdicts,
+        [BudgetVerdict::Fail, BudgetVerdict::Pass],
+        "the worst of three, and the first"
+    );
+    assert!(summary(&judgement, false).contains(&first_ok.words()));
+}
+
+#[test]
 fn a_node_that_somebody_else_froze_makes_the_run_inconclusive() {
     let frozen = |at, asked_for| {
         Event::Process(ProcessEvent {

@@ -12,7 +12,7 @@ use super::model::{Promises, Scenario, VERSION};
 use super::paths::{Segment, segments, value_at};
 use super::step::Step;
 use super::system::{ClientKind, EffectEntry, FIELDS, Nodes, PLANTS, Ready, SystemEntry, SystemKind};
-use crate::base::expr::{SELECTORS, Scope};
+use crate::base::expr::{EVERY_FAULT, SELECTORS, Scope};
 use crate::base::{Exit, Expr, Template, did_you_mean};
 use crate::check;
 use crate::fault::FaultSpec;
@@ -778,7 +778,11 @@ fn expression(scenario: &Scenario, expr: &Expr, scope: Scope, path: &str, found:
                 .iter()
                 .flat_map(|(_, system)| system.zones.iter().flatten().map(ToString::to_string))
                 .collect(),
-            "fault" => std::iter::once("run".to_owned()).chain(scenario.fault_ids()).collect(),
+            "fault" => ["run", EVERY_FAULT]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(scenario.fault_ids())
+                .collect(),
             _ => continue,
         };
         // A burst of a flap is written with its number behind the flap's id.

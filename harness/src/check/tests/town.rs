@@ -309,6 +309,7 @@ impl Town {
             status.groups[0].leader = leader;
             self.events.push(Event::Observed(Observed {
                 at: Nanos::from_millis(LOAD_END + 350),
+                asked: None,
                 system: "main".to_owned(),
                 node: node.to_owned(),
                 status: Some(status),

@@ -299,16 +299,18 @@ async fn digests(chat: &Chat) {
     let engine = &chat.plan.engine;
     let deadline = engine.clock.now().plus(QUIET_WITHIN);
     let client = &chat.plan.groups[0].client;
-    let seen = loop {
+    let (asked, seen) = loop {
+        let asked = engine.clock.now();
         let seen = client.digests().await;
         if agree_on_index(&seen) || engine.clock.now() >= deadline {
-            break seen;
+            break (asked, seen);
         }
         engine.clock.sleep(QUIET_POLL).await;
     };
     for (node, status) in seen {
         engine.recorder.record(Event::Observed(Observed {
             at: engine.clock.now(),
+            asked: Some(asked),
             system: engine.system.clone(),
             node,
             status,
