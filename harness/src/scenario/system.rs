@@ -99,6 +99,10 @@ pub const PLANTS: &[(&str, &str)] = &[
         "forget-own-devices",
         "a sender's own devices are not shown every 10th of its messages",
     ),
+    (
+        "serve-after-removal",
+        "a node goes on answering reads of a shard that it holds no more",
+    ),
 ];
 
 /// The system under test.
