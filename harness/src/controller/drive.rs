@@ -180,8 +180,8 @@ impl Run {
     }
 
     /// Waits until the conditions have held for as long as the plan says. The phase `steady` begins when they first
-    /// hold, and all of it fits into `within`; when they did not hold long enough the run goes back to its warm-up, and the history takes the stretch
-    /// that broke off for that.
+    /// hold, and all of it fits into `within`; when they did not hold long enough the run goes back to its warm-up, and the
+    /// history takes the stretch that broke off for that.
     async fn await_steady(&mut self) -> Result<(), Halt> {
         let steady = self.plan.steady.clone();
         let deadline = self.clock.now().plus(Duration::from_millis(steady.within_ms));

@@ -45,8 +45,9 @@ struct Gate {
     reaped: bool,
     /// The run asked for its end.
     end_asked_for: bool,
-    /// The run asked for it to stop, and has not asked for it to go on.
-    stop_asked_for: bool,
+    /// Stops that the run asked for and the kernel has not told of yet. Counted, not undone when it is asked to go on: that
+    /// may come before the kernel's word on the stop is heard.
+    stops_asked_for: u32,
 }
 
 impl Process {
@@ -84,10 +85,8 @@ impl Process {
         if matches!(signal, Signal::SIGKILL | Signal::SIGTERM) {
             gate.end_asked_for = true;
         }
-        match signal {
-            Signal::SIGSTOP => gate.stop_asked_for = true,
-            Signal::SIGCONT => gate.stop_asked_for = false,
-            _ => {}
+        if signal == Signal::SIGSTOP {
+            gate.stops_asked_for += 1;
         }
         let pid = pid_of(self.pid);
         // A node leads a process group of its own. A child that leads none is signalled alone.
@@ -117,7 +116,7 @@ impl Process {
             match seen {
                 Ok(WaitStatus::Stopped(..)) => {
                     let _ = waitid(id(), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG);
-                    let asked_for = self.gate().stop_asked_for;
+                    let asked_for = std::mem::take(&mut self.gate().stops_asked_for) > 0;
                     on_change(at, ProcessChange::Stopped { asked_for });
                     self.life.send_replace(Life::Stopped(at));
                 }
