@@ -93,6 +93,13 @@ const fn isolate(plane: Plane) -> FaultSpec {
     })
 }
 
+const fn isolate_leader(plane: Plane) -> FaultSpec {
+    FaultSpec::Isolate(Isolate {
+        target: Target::Leader,
+        plane,
+    })
+}
+
 /// Every row.
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -152,6 +159,22 @@ pub(crate) const ROWS: &[Row] = &[
         name: "etcd, equal timeouts: leader killed",
         system: Kind::EtcdEqual,
         fault: || FaultSpec::Kill(Kill(Target::Leader)),
+        shows: Shows::SentLater,
+        rounds: 10,
+        rounds_quick: 1,
+    },
+    Row {
+        name: "etcd, defaults: leader cut off from all",
+        system: Kind::EtcdDefaults,
+        fault: || isolate_leader(Plane::All),
+        shows: Shows::SentLater,
+        rounds: 10,
+        rounds_quick: 1,
+    },
+    Row {
+        name: "etcd, equal timeouts: leader cut off from all",
+        system: Kind::EtcdEqual,
+        fault: || isolate_leader(Plane::All),
         shows: Shows::SentLater,
         rounds: 10,
         rounds_quick: 1,
