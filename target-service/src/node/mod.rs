@@ -20,6 +20,7 @@ mod council;
 mod failover;
 mod flush;
 mod handle;
+mod handover;
 mod identity;
 mod inbox;
 mod meters;

@@ -432,6 +432,7 @@ impl Node {
         let known = Self::known(&self.routes, leaders);
         for (&id, shard) in &mut self.shards {
             shard.open_overdue(now);
+            shard.after_hand_over(now);
             if shard.led.is_none() {
                 continue;
             }
@@ -550,6 +551,8 @@ impl Node {
                 left += 1;
             }
         }
+        // Those who were told to wait are answered first.
+        left += self.shards.values().filter(|shard| shard.hand_over.is_owed()).count();
         if left == 0 {
             stopping.until = now;
         }

@@ -19,6 +19,7 @@ use super::{
     catch_up::CatchUp,
     config::NodeConfig,
     failover::Failover,
+    handover::HandOver,
     inbox::Reply as To,
     net::Net,
     outbox::{Intake, Intent, Outbox},
@@ -97,6 +98,7 @@ pub(super) struct Shard {
     pub(super) led: Option<u64>,
     /// By the index that each will have if its term commits it.
     pub(super) pending: BTreeMap<u64, Pending>,
+    pub(super) hand_over: HandOver,
     reads_waiting: Vec<ReadWait>,
     reads_asked: BTreeMap<u64, Vec<ReadWait>>,
     reads_confirmed: VecDeque<(u64, Vec<ReadWait>)>,
@@ -137,6 +139,7 @@ impl Shard {
             machine,
             led: None,
             pending: BTreeMap::new(),
+            hand_over: HandOver::new(Duration::from_millis(config.timing.election_ms_max)),
             reads_waiting: Vec::new(),
             reads_asked: BTreeMap::new(),
             reads_confirmed: VecDeque::new(),
@@ -187,17 +190,23 @@ impl Shard {
                     waiting,
                     _span: span,
                 };
-                self.pending.insert(index, pending);
+                if let Some(earlier) = self.pending.insert(index, pending) {
+                    // Of a term that is over: what it asked for at this index can't be committed any more.
+                    let lost = self.refusal(Reason::Maybe, "another proposal took its place");
+                    earlier.waiting.refuse(lost);
+                }
             }
             None if !self.replica.is_leader() || self.replica.is_handing_over() => {
-                let refusal = self.refusal(Reason::NotLeader, "leadership is being handed over");
-                waiting.refuse(
-                    Refusal {
-                        leader: None,
-                        ..refusal
-                    }
-                    .after(Duration::from_millis(20)),
-                );
+                if let Err(waiting) = self.hold(command, waiting) {
+                    let refusal = self.refusal(Reason::NotLeader, "leadership is being handed over");
+                    waiting.refuse(
+                        Refusal {
+                            leader: None,
+                            ..refusal
+                        }
+                        .after(Duration::from_millis(20)),
+                    );
+                }
             }
             None => {
                 let full = self.refusal(Reason::Overloaded, "too many bytes of proposals are not committed");
@@ -568,13 +577,20 @@ impl Shard {
         }
         let leads = self.replica.is_leader().then(|| self.replica.term());
         if leads == self.led {
+            if leads.is_some() {
+                self.watch_hand_over();
+            }
+            self.after_hand_over(now);
             return Ok(false);
         }
         if let Some(term) = self.led.take() {
             tracing::info!(shard = self.id, term, now_term = self.replica.term(), "leadership lost");
-            self.step_down();
+            self.part_with_proposals(now);
+            self.stop_leading();
         }
+        self.after_hand_over(now);
         if let Some(term) = leads {
+            self.watch_hand_over();
             tracing::info!(
                 shard = self.id,
                 term,
@@ -587,13 +603,16 @@ impl Shard {
         Ok(true)
     }
 
-    /// Tells everybody who waits here to go elsewhere: leadership is lost, or the shard is held here no more.
+    /// Tells everybody who waits here to go elsewhere: the shard is held here no more.
     pub(super) fn step_down(&mut self) {
+        self.refuse_proposals();
+        self.end_hand_over();
+        self.stop_leading();
+    }
+
+    /// What only a leader does ends.
+    fn stop_leading(&mut self) {
         self.catch_up = None;
-        for (_, pending) in std::mem::take(&mut self.pending) {
-            let maybe = self.refusal(Reason::Maybe, "leadership was lost before the outcome was known");
-            pending.waiting.refuse(maybe);
-        }
         let not_leader = self.refusal(Reason::NotLeader, "leadership was lost");
         let asked = std::mem::take(&mut self.reads_asked).into_values().flatten();
         for wait in std::mem::take(&mut self.reads_waiting).into_iter().chain(asked) {

@@ -70,6 +70,16 @@ impl Waiting {
         }
     }
 
+    /// Whether a client asked, and not the node itself.
+    pub(super) const fn has_caller(&self) -> bool {
+        match self {
+            Self::Accept { .. } | Self::Trim { .. } | Self::TrimAll { .. } | Self::Version => false,
+            #[cfg(feature = "plants")]
+            Self::Nobody => false,
+            _ => true,
+        }
+    }
+
     /// Whether whoever asked is gone.
     pub(super) fn is_gone(&self) -> bool {
         match self {

@@ -3,6 +3,7 @@
 mod accounts;
 mod cluster;
 mod groups;
+mod handover;
 mod moves;
 mod overload;
 #[cfg(feature = "plants")]
