@@ -84,6 +84,40 @@ struct Echoes {
     roster: Roster,
     specs: BTreeMap<String, NodeSpec>,
     leader: Mutex<(String, u64)>,
+    /// How often a node was asked, and what changes with which asking.
+    asked: Mutex<usize>,
+    turn: Mutex<Option<(usize, Turn)>>,
+}
+
+/// What changes once the nodes have been asked some times.
+#[derive(Clone, Debug)]
+enum Turn {
+    /// This node leads, in the next term.
+    Leads(&'static str),
+    /// Nobody leads.
+    NobodyLeads,
+    /// None says anything any more, nor that it won't.
+    Silence,
+}
+
+impl Echoes {
+    /// Counts one asking; none when it gets no answer.
+    fn turn(&self) -> Option<(String, u64)> {
+        let asked = {
+            let mut asked = self.asked.lock().unwrap();
+            *asked += 1;
+            *asked
+        };
+        let turn = self.turn.lock().unwrap().clone();
+        let mut leader = self.leader.lock().unwrap();
+        match turn.filter(|(after, _)| asked > *after).map(|(_, turn)| turn) {
+            Some(Turn::Silence) => return None,
+            Some(Turn::Leads(node)) if leader.0 != node => *leader = (node.to_owned(), leader.1 + 1),
+            Some(Turn::NobodyLeads) => leader.0 = String::new(),
+            Some(Turn::Leads(_)) | None => {}
+        }
+        Some(leader.clone())
+    }
 }
 
 #[async_trait]
@@ -112,7 +146,9 @@ impl System for Echoes {
     }
 
     async fn observe(&self, node: &str) -> Option<NodeStatus> {
-        let (leader, term) = self.leader.lock().unwrap().clone();
+        let Some((leader, term)) = self.turn() else {
+            return std::future::pending().await;
+        };
         Some(NodeStatus {
             groups: vec![GroupStatus {
                 group: "shard:0".into(),
@@ -191,6 +227,7 @@ struct Rig {
     dir: tempfile::TempDir,
     clock: RunClock,
     backend: Arc<Liar>,
+    system: Arc<Echoes>,
     engine: Engine,
     recorder: Recorder,
     addresses: BTreeMap<LinkId, SocketAddr>,
@@ -257,6 +294,8 @@ impl Rig {
             roster,
             specs,
             leader: Mutex::new(("n2".into(), 1)),
+            asked: Mutex::new(0),
+            turn: Mutex::new(None),
         });
         let recorder = Recorder::in_memory(Header {
             format: FORMAT.into(),
@@ -266,7 +305,7 @@ impl Rig {
         });
         let engine = Engine::new(EngineParts {
             backend: Arc::clone(&backend) as Arc<dyn Backend>,
-            system,
+            system: Arc::clone(&system) as Arc<dyn System>,
             recorder: recorder.clone(),
             journal,
             clock,
@@ -276,6 +315,7 @@ impl Rig {
             dir,
             clock,
             backend,
+            system,
             engine,
             recorder,
             addresses,
@@ -585,6 +625,71 @@ async fn a_transfer_is_proven_by_the_new_leader() {
         .inject("2-transfer_leader", "transfer_leader: { shard: 0, to: { node: n1 } }")
         .await;
     assert_eq!(back.outcome, "skipped", "n1 leads already");
+}
+
+/// Arms a fault for some time ahead, lets `turn` happen after the nodes were asked whom it hits, and fires it at its
+/// instant. What came of it, the instant, and from when the fault says that it knows.
+async fn aimed(rig: &Rig, id: &str, yaml: &str, turn: Option<Turn>) -> (Injection, Nanos, Nanos) {
+    let asked = *rig.system.asked.lock().unwrap();
+    *rig.system.turn.lock().unwrap() = turn.map(|turn| (asked + NODES.len(), turn));
+    let at = rig.clock.now().plus(Duration::from_millis(400));
+    let injected = soon(rig.engine.inject_at(id, &spec(yaml), at)).await.unwrap();
+    let told = rig.faults().into_iter().find(|event| event.id == id);
+    (injected, at, told.unwrap().resolved.expect("who leads was asked"))
+}
+
+#[tokio::test]
+async fn whom_a_fault_hits_is_asked_again_at_its_instant() {
+    let rig = Rig::new("e21").await;
+    let (killed, at, resolved) = aimed(&rig, "1-kill", "kill: leader", Some(Turn::Leads("n3"))).await;
+    assert_eq!((killed.outcome, killed.targets), ("installed", vec!["n3".to_owned()]));
+    assert!(!rig.backend.running().contains("n3") && rig.backend.running().contains("n2"));
+    assert!(killed.effective.unwrap() >= at, "it is not early");
+    assert!(
+        resolved.plus(Duration::from_millis(300)) > at,
+        "resolved at {resolved:?} for {at:?}"
+    );
+    assert_eq!(rig.engine.active(), ["1-kill"]);
+    assert_eq!(rig.journal().len(), 1, "the first aim left nothing behind");
+    rig.heal("1-kill").await;
+    assert_eq!(rig.changes("1-kill"), WHOLE);
+    assert_eq!(rig.journal(), []);
+}
+
+#[tokio::test]
+async fn what_was_resolved_stays_when_nothing_has_changed() {
+    let rig = Rig::new("e22").await;
+    let (frozen, at, resolved) = aimed(&rig, "1-freeze", "freeze: leader", None).await;
+    assert_eq!((frozen.outcome, frozen.targets), ("installed", vec!["n2".to_owned()]));
+    assert!(
+        resolved.plus(Duration::from_millis(300)) > at,
+        "resolved at {resolved:?} for {at:?}"
+    );
+    rig.heal("1-freeze").await;
+}
+
+#[tokio::test]
+async fn nobody_leads_at_the_instant_so_nobody_is_hit() {
+    let rig = Rig::new("e23").await;
+    let (skipped, _, _) = aimed(&rig, "1-kill", "kill: leader", Some(Turn::NobodyLeads)).await;
+    assert_eq!((skipped.outcome, skipped.lasts), ("skipped", false), "{skipped:?}");
+    assert!(skipped.evidence.contains("no node says that it leads"), "{skipped:?}");
+    assert_eq!(rig.changes("1-kill"), ["requested", "skipped"]);
+    assert_eq!(rig.backend.running().len(), 3);
+    assert!(rig.journal().is_empty() && rig.engine.active().is_empty());
+}
+
+#[tokio::test]
+async fn silence_at_the_instant_keeps_the_instant_and_says_how_old_the_word_is() {
+    let rig = Rig::new("e24").await;
+    let (killed, at, resolved) = aimed(&rig, "1-kill", "kill: leader", Some(Turn::Silence)).await;
+    assert_eq!((killed.outcome, killed.targets), ("installed", vec!["n2".to_owned()]));
+    assert!(
+        resolved.plus(Duration::from_millis(300)) < at,
+        "resolved at {resolved:?} for {at:?}"
+    );
+    *rig.system.turn.lock().unwrap() = None;
+    rig.heal("1-kill").await;
 }
 
 #[tokio::test]

@@ -75,6 +75,7 @@ fn events() -> Vec<Event> {
             system: system(),
             targets: vec!["n2".to_owned()],
             needs: vec!["shard:0".to_owned()],
+            resolved: None,
             change,
         })
     };

@@ -1,11 +1,13 @@
 //! Applies faults to one system, proves that they bite, and undoes them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::aim::{ASK_AGAIN, Words};
 use super::counted::Counted;
 use super::evidence::Evidence;
 use super::frozen::Frozen;
@@ -109,6 +111,8 @@ struct Lasting {
     kind: &'static str,
     resolved: Resolved,
     needs: Vec<String>,
+    /// From when the oldest word is that it was resolved by, and that says what it takes away.
+    aimed: AtomicU64,
     seq: u64,
     expires: Nanos,
     /// Becomes true when the flap's remaining bursts are not to come.
@@ -127,6 +131,9 @@ enum Stage {
     Undone,
 }
 
+/// Whom a fault hits, and what that takes away.
+type Aim = (Resolved, Vec<String>);
+
 /// A fault that is resolved and journalled, and has not been applied.
 #[must_use = "an armed fault does nothing until it is fired"]
 pub struct Armed {
@@ -135,6 +142,8 @@ pub struct Armed {
     kind: &'static str,
     lasts: bool,
     ready: Result<Arc<Lasting>, SpecError>,
+    /// What the nodes said when it was resolved.
+    words: Words,
     fired: bool,
 }
 
@@ -184,15 +193,18 @@ impl Engine {
     /// # Errors
     /// When it makes no sense, lasts already, or can't be journalled; then nothing was done.
     pub async fn inject(&self, id: &str, spec: &FaultSpec) -> Result<Injection, FaultError> {
-        self.arm(id, spec).await?.fire().await
+        self.inject_at(id, spec, self.shared.clock.now()).await
     }
 
-    /// Applies a fault at `at`: call it some 50 ms earlier, so that what takes time is done by then.
+    /// Applies a fault at `at`: call it some 100 ms earlier, so that what takes time is done by then. Whom it hits is asked
+    /// again at the instant.
     ///
     /// # Errors
     /// As [`Engine::inject`].
     pub async fn inject_at(&self, id: &str, spec: &FaultSpec, at: Nanos) -> Result<Injection, FaultError> {
         let armed = self.arm(id, spec).await?;
+        self.shared.clock.sleep_until(at.minus(ASK_AGAIN)).await;
+        let armed = armed.aim_again(spec, at).await?;
         self.shared.clock.sleep_until(at).await;
         armed.fire().await
     }
@@ -202,39 +214,58 @@ impl Engine {
     /// # Errors
     /// As [`Engine::inject`].
     pub async fn arm(&self, id: &str, spec: &FaultSpec) -> Result<Armed, FaultError> {
-        let shared = &self.shared;
-        let armed = |ready| Armed {
+        let words = self.shared.nodes.words().await;
+        self.arm_by(id, spec, words).await
+    }
+
+    /// Resolves a fault by these words of the nodes, and writes it to the journal.
+    async fn arm_by(&self, id: &str, spec: &FaultSpec, words: Words) -> Result<Armed, FaultError> {
+        let armed = |ready, words: Words| Armed {
             engine: self.clone(),
             id: id.to_owned(),
             kind: spec.kind(),
             lasts: spec.info().heals,
             ready,
+            words,
             fired: false,
         };
-        let seen = shared.nodes.observe().await;
-        let (running, links) = (shared.nodes.backend.running(), shared.nodes.backend.links());
-        let mut rng = shared.streams.stream(&format!("fault:{id}"));
-        let roster: &Roster = shared.nodes.system.roster();
+        let (resolved, needs) = match self.resolve(id, spec, &words)? {
+            Ok(aim) => aim,
+            Err(error) => return Ok(armed(Err(error), words)),
+        };
+        if let Action::Rules(rules) | Action::Flap { rules, .. } = &resolved.action {
+            self.shared.network.prepare(rules).await;
+        }
+        let lasting = self.enlist(id, spec.kind(), resolved, needs, words.since).await?;
+        Ok(armed(Ok(lasting), words))
+    }
+
+    /// Whom a fault hits and what it takes away, by these words of the nodes. The same words always give the same answer.
+    ///
+    /// # Errors
+    /// When it makes no sense, whatever the nodes say; the inner error when they don't say anything that it fits.
+    fn resolve(&self, id: &str, spec: &FaultSpec, words: &Words) -> Result<Result<Aim, SpecError>, FaultError> {
+        let nodes = &self.shared.nodes;
+        let (running, links) = (nodes.backend.running(), nodes.backend.links());
+        let mut rng = self.shared.streams.stream(&format!("fault:{id}"));
+        let roster: &Roster = nodes.system.roster();
         spec.check(roster)?;
         let resolved = spec.resolve(&mut Scene {
             roster,
-            seen: &seen,
+            seen: &words.seen,
             running: &running,
             links: &links,
             rng: &mut rng,
         });
-        let resolved = match resolved {
-            Ok(resolved) => resolved,
-            Err(error) if error.is_static() => return Err(error.into()),
-            Err(error) => return Ok(armed(Err(error))),
-        };
-        if let Action::Rules(rules) | Action::Flap { rules, .. } = &resolved.action {
-            shared.network.prepare(rules).await;
+        let aim = resolved.map(|resolved| {
+            let mut needs = resolved.needs.clone();
+            needs.extend(nodes.system.needs_of(&resolved.affected, &words.seen));
+            (resolved, needs)
+        });
+        match aim {
+            Err(error) if error.is_static() => Err(error.into()),
+            aim => Ok(aim),
         }
-        let mut needs = resolved.needs.clone();
-        needs.extend(shared.nodes.system.needs_of(&resolved.affected, &seen));
-        let lasting = self.enlist(id, spec.kind(), resolved, needs).await?;
-        Ok(armed(Ok(lasting)))
     }
 
     /// Names the fault among those that last, after it is in the journal. In a task of its own: whoever asked may go
@@ -245,13 +276,14 @@ impl Engine {
         kind: &'static str,
         resolved: Resolved,
         needs: Vec<String>,
+        aimed: Nanos,
     ) -> Result<Arc<Lasting>, FaultError> {
         let (shared, id) = (Arc::clone(&self.shared), id.to_owned());
         let expires = shared.clock.now().plus(self.lease);
         let counted = Counted::one_more(&shared.enlisting);
         let enlisted = tokio::spawn(async move {
             let _counted = counted;
-            shared.enlist(id, kind, resolved, needs, expires).await
+            shared.enlist(id, kind, (resolved, aimed), needs, expires).await
         });
         enlisted.await.map_err(|error| FaultError::Engine(error.to_string()))?
     }
@@ -301,6 +333,32 @@ impl Engine {
 }
 
 impl Armed {
+    /// Asks once more whom it hits, until `at` or, when that has come, for a moment. What was resolved stays as it is when
+    /// the nodes say the same as before, and is resolved anew when they don't.
+    async fn aim_again(mut self, spec: &FaultSpec, at: Nanos) -> Result<Self, FaultError> {
+        let engine = self.engine.clone();
+        let now = engine.shared.clock.now();
+        if self.words.fresh_at(now.max(at)) {
+            return Ok(self);
+        }
+        let by = if at > now { at } else { now.plus(ASK_AGAIN) };
+        let words = engine.shared.nodes.words_again(&self.words, by).await;
+        let aim = engine.resolve(&self.id, spec, &words)?;
+        match (&self.ready, &aim) {
+            (Ok(lasting), Ok((resolved, needs))) if lasting.resolved == *resolved && lasting.needs == *needs => {
+                lasting.aimed.store(words.since.0, Ordering::Relaxed);
+                self.words = words;
+                Ok(self)
+            }
+            _ => {
+                let id = self.id.clone();
+                // It gives up its place in the journal and among those that last, for the one that takes it.
+                drop(self);
+                engine.arm_by(&id, spec, words).await
+            }
+        }
+    }
+
     /// Applies it, and returns once it has been seen to bite.
     ///
     /// # Errors
@@ -310,7 +368,7 @@ impl Armed {
         let shared = Arc::clone(&self.engine.shared);
         match &self.ready {
             Err(error) => {
-                let tell = |change| shared.tell(&self.id, self.kind, &[], &[], change);
+                let tell = |change| shared.tell_of_none(&self.id, self.kind, self.words.since, change);
                 tell(FaultChange::Requested);
                 let reason = error.to_string();
                 tell(FaultChange::Skipped { reason: reason.clone() });
@@ -360,7 +418,7 @@ impl Shared {
         &self,
         id: String,
         kind: &'static str,
-        resolved: Resolved,
+        (resolved, aimed): (Resolved, Nanos),
         needs: Vec<String>,
         expires: Nanos,
     ) -> Result<Arc<Lasting>, FaultError> {
@@ -387,6 +445,7 @@ impl Shared {
             kind,
             resolved,
             needs,
+            aimed: AtomicU64::new(aimed.0),
             seq,
             expires,
             cancel: watch::Sender::new(false),
@@ -407,20 +466,31 @@ impl Shared {
         self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, id: &str, kind: &str, targets: &[String], needs: &[String], change: FaultChange) {
+    /// Tells of a fault that hits nobody.
+    fn tell_of_none(&self, id: &str, kind: &str, asked: Nanos, change: FaultChange) {
         self.recorder.record(Event::Fault(FaultEvent {
             at: self.clock.now(),
             id: id.to_owned(),
             kind: kind.to_owned(),
             system: self.nodes.system.name().to_owned(),
-            targets: targets.to_vec(),
-            needs: needs.to_vec(),
+            targets: Vec::new(),
+            needs: Vec::new(),
+            resolved: Some(asked),
             change,
         }));
     }
 
     fn tell_of(&self, fault: &Lasting, id: &str, change: FaultChange) {
-        self.tell(id, fault.kind, &fault.resolved.targets, &fault.needs, change);
+        self.recorder.record(Event::Fault(FaultEvent {
+            at: self.clock.now(),
+            id: id.to_owned(),
+            kind: fault.kind.to_owned(),
+            system: self.nodes.system.name().to_owned(),
+            targets: fault.resolved.targets.clone(),
+            needs: fault.needs.clone(),
+            resolved: Some(Nanos(fault.aimed.load(Ordering::Relaxed))),
+            change,
+        }));
     }
 
     /// It has ended, or never began.

@@ -4,6 +4,7 @@
 //! [`Engine`] does it. A fault is idempotent, proves from outside its own path that it bit and that it ended, carries a
 //! lease, and is written to the undo journal, synced, before it is applied. Faults that overlap do not undo each other.
 
+mod aim;
 mod amount;
 mod counted;
 mod delay;
@@ -12,6 +13,7 @@ mod evidence;
 mod flap;
 mod freeze;
 mod frozen;
+mod handover;
 mod isolate;
 mod kill;
 mod load;

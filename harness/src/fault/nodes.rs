@@ -1,21 +1,15 @@
 //! What is done to nodes, and to who leads them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::evidence::Evidence;
+use super::handover::Handover;
 use crate::backend::{Backend, BackendError, NodeSignal};
 use crate::base::{Nanos, RunClock};
-use crate::history::NodeStatus;
 use crate::system::System;
-use crate::target::{NodeName, Observations, leader_of};
-
-/// How long a leader may take to hand over.
-const TRANSFER_WITHIN: Duration = Duration::from_secs(10);
-/// Between two questions to the new leader; the error bound of the instant.
-const ASK_EVERY: Duration = Duration::from_millis(2);
+use crate::target::{NodeName, Observations};
 
 /// Why a fault was not seen to have ended.
 #[derive(Debug)]
@@ -134,25 +128,13 @@ impl Nodes {
     /// Has the leader of `group` hand over to `to`, and waits until `to` itself says that it leads, in a later term.
     pub(super) async fn transfer(&self, group: &str, to: &str) -> Result<Evidence, String> {
         let before = self.observe().await;
-        let term = term_of_leader(group, &before);
-        self.system.transfer_leader(group, to).await?;
-        let deadline = self.clock.now().plus(TRANSFER_WITHIN);
-        while self.clock.now() < deadline {
-            let status = self.system.observe(to).await;
-            let at = self.clock.now();
-            let leads = status.as_ref().and_then(|status| leads_in(group, status));
-            if let Some(now) = leads.filter(|now| Some(*now) > term) {
-                return Ok(Evidence {
-                    at,
-                    text: format!(
-                        "{to} says that it leads {group} in term {now}, after term {}",
-                        term.unwrap_or(0)
-                    ),
-                });
-            }
-            self.clock.sleep(ASK_EVERY).await;
-        }
-        Err(format!("{to} did not come to lead {group} within {TRANSFER_WITHIN:?}"))
+        let handover = Handover {
+            system: &self.system,
+            clock: self.clock,
+            group,
+            to,
+        };
+        handover.seen(&before).await
     }
 
     /// As evidence, that nothing is to be undone.
@@ -162,16 +144,4 @@ impl Nodes {
             text: "there is nothing to undo".to_owned(),
         }
     }
-}
-
-fn leads_in(group: &str, status: &NodeStatus) -> Option<u64> {
-    let found = status
-        .groups
-        .iter()
-        .find(|status| status.group == group && status.leader);
-    found.map(|status| status.term)
-}
-
-fn term_of_leader(group: &str, seen: &Observations) -> Option<u64> {
-    leads_in(group, seen.get(&leader_of(group, seen)?)?)
 }

@@ -362,6 +362,9 @@ pub struct FaultEvent {
     /// The parts of the service that it takes away, in the words of [`Operation::needs`]; empty when not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
+    /// When the nodes were asked whom it hits: the oldest of the words that it rests on. None where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Nanos>,
     /// How it moved on.
     pub change: FaultChange,
 }

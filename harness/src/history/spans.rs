@@ -382,6 +382,7 @@ mod tests {
             system: "messaging".to_owned(),
             targets: vec!["n2".to_owned()],
             needs: Vec::new(),
+            resolved: None,
             change,
         })
     }

@@ -267,6 +267,7 @@ impl Script {
                     system: "main".to_owned(),
                     targets: vec!["n1".to_owned()],
                     needs: Vec::new(),
+                    resolved: None,
                     change,
                 }));
             };

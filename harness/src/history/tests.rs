@@ -299,6 +299,7 @@ fn rest() -> impl Strategy<Value = Event> {
                 system: text,
                 needs: targets.clone(),
                 targets,
+                resolved: None,
                 change,
             })
         });

@@ -43,6 +43,8 @@ pub struct FaultWindow {
     pub needs: Vec<String>,
     /// What became of it.
     pub outcome: FaultOutcome,
+    /// When the nodes were asked whom it hits: the oldest of the words that it rests on.
+    pub resolved: Option<Nanos>,
     /// When the command was given.
     pub requested: Option<Nanos>,
     /// When the evidence that it bites was true.
@@ -70,6 +72,7 @@ impl FaultWindow {
             targets: event.targets.clone(),
             needs: event.needs.clone(),
             outcome: FaultOutcome::Indeterminate,
+            resolved: event.resolved,
             requested: None,
             effective: None,
             heal_requested: None,
@@ -269,6 +272,7 @@ mod tests {
             system: "main".to_owned(),
             targets: vec![format!("n{at}")],
             needs: vec!["shard:1".to_owned()],
+            resolved: None,
             change,
         }
     }

@@ -139,6 +139,7 @@ mod tests {
             targets: Vec::new(),
             needs: Vec::new(),
             outcome: FaultOutcome::Installed,
+            resolved: None,
             requested: Some(at(from)),
             effective: Some(at(from)),
             heal_requested: to.map(at),

@@ -68,6 +68,9 @@ struct FaultDocument<'a> {
     targets: &'a [String],
     needs: &'a [String],
     outcome: &'static str,
+    /// From when the oldest word is that says whom it hits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolved_ms: Option<f64>,
     requested_ms: Option<f64>,
     effective_ms: Option<f64>,
     heal_requested_ms: Option<f64>,
@@ -140,6 +143,7 @@ pub fn document(judgement: &Judgement) -> RunDocument<'_> {
                 targets: &fault.targets,
                 needs: &fault.needs,
                 outcome: fault.outcome.as_str(),
+                resolved_ms: ms(fault.resolved),
                 requested_ms: ms(fault.requested),
                 effective_ms: ms(fault.effective),
                 heal_requested_ms: ms(fault.heal_requested),

@@ -148,6 +148,7 @@ impl Teller {
             system: self.system.clone(),
             targets: vec![super::PART.to_owned()],
             needs: vec![super::PART.to_owned()],
+            resolved: None,
             change,
         }));
     }
