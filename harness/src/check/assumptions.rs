@@ -1,10 +1,19 @@
 //! Assumptions: the run was what it claims to be. What is wrong here is wrong with the harness, so it can make a run
 //! unknown and never failed. (The assumptions verdict that comes first in etcd's robustness tests.)
+//!
+//! Among it: the system was empty when the run began, for what was there before would be taken for what the system made up;
+//! and where a model goes by one request at a time, there was but one. A retry follows the attempt before it, or a second
+//! message could be the generator's own making; a device has one stream, or its cursor would say nothing. Sends of one
+//! session may overlap: the order of a sender is judged only between sends of which one was acknowledged before the other.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Promise, Tally, words};
-use crate::history::{History, Phase, SystemView};
+use crate::{
+    base::Nanos,
+    history::{Class, History, Outcome, Phase, SessionChange, Subject, SystemView},
+};
 
 /// A timer may fire this much early.
 const EARLY_MAX: Duration = Duration::from_millis(1);
@@ -17,7 +26,7 @@ impl Promise for Assumptions {
     }
 
     fn about(&self) -> &'static str {
-        "the run was what it claims to be: identities unique, times in order, read back in full"
+        "the run was what it claims to be: empty at start, identities unique, one request at a time where that counts, times in order, read back in full"
     }
 
     fn judge(&self, history: &History, system: &SystemView, tally: &mut Tally) {
@@ -45,6 +54,101 @@ impl Promise for Assumptions {
         }
         if history.phases.start(Phase::TearDown).is_none() {
             tally.unsure(|| "the history breaks off before the run ended".to_owned());
+        }
+        empty_at_start(system, tally);
+        one_attempt_at_a_time(system, tally);
+        one_stream_at_a_time(system, tally);
+    }
+}
+
+/// Nobody whom the run signed up was there before, and no log held anything before what the run put there.
+fn empty_at_start(system: &SystemView, tally: &mut Tally) {
+    // By the phone number: the first attempt of the first sign-up. A later one may find what an earlier one made.
+    let mut asked: BTreeMap<&str, (Nanos, bool)> = BTreeMap::new();
+    for attempt in system.attempts.iter().filter(|it| it.class == Class::SignUp) {
+        let Subject::Account { phone, created, .. } = &attempt.subject else {
+            continue;
+        };
+        let found = attempt.outcome == Outcome::Ok && *created == Some(false);
+        let first = asked.entry(phone).or_insert((attempt.sent, found));
+        if attempt.sent < first.0 {
+            *first = (attempt.sent, found);
+        }
+    }
+    if let Some((phone, (at, _))) = asked.iter().find(|(_, (_, found))| *found) {
+        let at = words::at(*at);
+        tally
+            .unsure(|| format!("the system was not empty: {phone} was signed up before it was first asked for ({at})"));
+    }
+    for read in system.reads.iter().filter(|read| read.complete) {
+        let ours = |item: &Option<u64>| item.is_some_and(|item| system.items.contains_key(&item));
+        let first = read
+            .items
+            .iter()
+            .filter(|it| ours(&it.item))
+            .map(|it| it.position)
+            .min();
+        let older = read
+            .items
+            .iter()
+            .find(|it| !ours(&it.item) && first.is_none_or(|first| it.position < first));
+        // A read of what is new says nothing of what stood there before.
+        if let Some(older) = older.filter(|_| read.after.is_none()) {
+            tally.unsure(|| {
+                format!(
+                    "the system was not empty, or made something up: position {} of {} holds what this run never put, before all that it did",
+                    older.position, read.log
+                )
+            });
+        }
+    }
+}
+
+/// The attempts of one operation follow each other.
+fn one_attempt_at_a_time(system: &SystemView, tally: &mut Tally) {
+    let mut ended: BTreeMap<(Class, u64), (u32, Nanos)> = BTreeMap::new();
+    let mut attempts: Vec<_> = system.attempts.iter().collect();
+    attempts.sort_by_key(|it| (it.sent, it.attempt));
+    for attempt in attempts {
+        let before = ended.insert((attempt.class, attempt.id), (attempt.attempt, attempt.done));
+        let Some((number, done)) = before else { continue };
+        if attempt.sent < done || attempt.attempt <= number {
+            tally.unsure(|| {
+                format!(
+                    "attempt {} of operation {} was sent {}, and attempt {number} was over only {}: two at a time",
+                    attempt.attempt,
+                    attempt.id,
+                    words::at(attempt.sent),
+                    words::at(done)
+                )
+            });
+            return;
+        }
+    }
+}
+
+/// A device opens a stream only after it has lost the one before.
+fn one_stream_at_a_time(system: &SystemView, tally: &mut Tally) {
+    let mut open: BTreeMap<(u64, u32), u32> = BTreeMap::new();
+    for event in &system.sessions {
+        let device = (event.user, event.device);
+        match event.change {
+            SessionChange::Connected { connection, .. } => {
+                if let Some(before) = open.insert(device, connection) {
+                    tally.unsure(|| {
+                        format!(
+                            "{} opened stream {connection} {} and had not lost stream {before}: two at a time",
+                            words::device(event.user, event.device),
+                            words::at(event.at)
+                        )
+                    });
+                    return;
+                }
+            }
+            SessionChange::Lost { .. } | SessionChange::Fenced => {
+                open.remove(&device);
+            }
+            SessionChange::Current { .. } => {}
         }
     }
 }

@@ -5,6 +5,9 @@
 //! A device that simply has not shown a message when the run ends has not lost it: that is `unseen`. It is lost when
 //! the device was shown what comes after it in the same log, or when every node says that it owes nothing any more.
 //! When neither can be said, whether it is lost is not known.
+//!
+//! What is lost from its log is told apart: from the middle, the beginning or the end, and on all replicas alike or on one
+//! only.
 //! Under a key (`k:`) a later write may replace an earlier one: there an acknowledged value is lost only when what is
 //! read was over before it began.
 
@@ -13,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Promise, Tally,
     owing::{Owed, Owing},
+    replicas::Replicas,
     words,
 };
 use crate::history::{ChangeKind, Fate, History, Item, Outcome, ReadBack, Subject, SystemView};
@@ -30,18 +34,20 @@ impl Promise for LostAcked {
 
     fn judge(&self, history: &History, system: &SystemView, tally: &mut Tally) {
         tally.needs("nothing was acknowledged");
-        in_the_log(system, tally);
+        in_the_log(history, system, tally);
         changes_in_the_log(system, tally);
         on_the_devices(history, system, tally);
     }
 }
 
-fn in_the_log(system: &SystemView, tally: &mut Tally) {
+fn in_the_log(history: &History, system: &SystemView, tally: &mut Tally) {
+    let parts: BTreeMap<u64, &str> = system.operations.iter().map(|o| (o.id, o.needs.as_str())).collect();
     let reads = system.final_reads();
     let held: BTreeMap<&str, BTreeSet<u64>> = reads
         .iter()
         .map(|(log, read)| (*log, read.items.iter().filter_map(|i| i.item).collect()))
         .collect();
+    let mut replicas: BTreeMap<&str, String> = BTreeMap::new();
     let mut unread = BTreeSet::new();
     for item in system.items.values().filter(|i| i.fate == Fate::Must) {
         let (Some(read), Some(held)) = (reads.get(item.log.as_str()), held.get(item.log.as_str())) else {
@@ -52,9 +58,12 @@ fn in_the_log(system: &SystemView, tally: &mut Tally) {
         if !held.contains(&item.item) && !replaced(system, item, read) {
             tally.broken(item.certain(), || {
                 let place = place(item, read);
+                let part = parts.get(&item.operation).copied().unwrap_or_default();
+                let told = || Replicas::of(history, system, part).words();
+                let replicas = replicas.entry(part).or_insert_with(told);
                 let read_at = words::at(read.began);
                 format!(
-                    "{} is not in the complete read of {} at {read_at}: lost {place}",
+                    "{} is not in the complete read of {} at {read_at}: lost {place}{replicas}",
                     words::message(item),
                     item.log
                 )

@@ -48,6 +48,7 @@ mod owing;
 mod own_device_staleness;
 mod phantom;
 mod promise;
+mod replicas;
 mod seen;
 mod sender_reorder;
 mod stale;

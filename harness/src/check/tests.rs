@@ -583,6 +583,51 @@ const DOUBTS: &[Spoil] = &[
         let op = events.iter_mut().filter_map(op_mut).nth(100).unwrap();
         op.sent = op.done.plus(Duration::from_millis(1));
     }),
+    // Somebody was there before the run signed anybody up.
+    ("assumptions", |events| {
+        let first = events
+            .iter_mut()
+            .filter_map(op_mut)
+            .find(|op| op.class == Class::SignUp);
+        if let Subject::Account { created, .. } = &mut first.unwrap().subject {
+            *created = Some(false);
+        }
+    }),
+    // A log held something before the first that the run put there.
+    ("assumptions", |events| {
+        let read = events.iter_mut().find_map(|event| match event {
+            Event::Read(read) if !read.items.is_empty() => Some(read),
+            _ => None,
+        });
+        let items = &mut read.unwrap().items;
+        for item in items.iter_mut() {
+            item.position += 1;
+        }
+        let mut older = items[0].clone();
+        (older.position, older.item) = (1, Some(88_888_888));
+        items.insert(0, older);
+    }),
+    // A retry did not wait for the attempt before it.
+    ("assumptions", |events| {
+        let retry = events.iter_mut().filter_map(op_mut).find(|op| op.attempt == 2).unwrap();
+        retry.sent = retry.intended;
+    }),
+    // A device had two streams at a time.
+    ("assumptions", |events| {
+        let opened = events.iter().find(|event| match event {
+            Event::Session(session) => matches!(session.change, SessionChange::Connected { .. }),
+            _ => false,
+        });
+        let Some(Event::Session(mut again)) = opened.cloned() else {
+            panic!("a device opened a stream")
+        };
+        again.at = again.at.plus(Duration::from_millis(500));
+        again.change = SessionChange::Connected {
+            connection: 2,
+            after: 0,
+        };
+        events.push(Event::Session(again));
+    }),
     // One replica stays at another index than the others.
     ("consensus", |events| {
         groups(events, |node, at, group| {
@@ -610,6 +655,33 @@ const DOUBTS: &[Spoil] = &[
         }
     }),
 ];
+
+#[test]
+fn what_is_lost_on_one_replica_only_is_told_apart_from_what_is_lost_on_all() {
+    let script = script();
+    let witness = |odd: &str| {
+        let mut events = script.events();
+        let item = acked(&events, 100);
+        unread(&mut events, item);
+        for op in events.iter_mut().filter_map(op_mut) {
+            op.needs = "shard:0".to_owned();
+        }
+        groups(&mut events, |node, _, group| {
+            if node == odd && group.digest != 0 {
+                group.digest += 1;
+            }
+        });
+        let found = &findings(&script, events)["lost-acked"];
+        assert_eq!(found.verdict, Verdict::Fail, "{found:?}");
+        found.witness.clone().unwrap_or_default()
+    };
+    let all = witness("nobody");
+    assert!(all.contains("lost from the middle, on all replicas alike"), "{all}");
+    let one = witness("n1");
+    assert!(one.contains("on one replica only: n1, which answered"), "{one}");
+    let others = witness("n3");
+    assert!(others.contains("on more than one replica: n3 differs"), "{others}");
+}
 
 /// Exchanges what was shown by two neighbouring events that `same` allows, far enough apart that their sends did not
 /// overlap.
@@ -690,7 +762,7 @@ fn mute(events: &mut [Event], node: &str, from: Nanos) {
     }
 }
 
-fn groups(events: &mut [Event], change: fn(&str, Nanos, &mut crate::history::GroupStatus)) {
+fn groups(events: &mut [Event], change: impl Fn(&str, Nanos, &mut crate::history::GroupStatus)) {
     for event in events {
         if let Event::Observed(observed) = event
             && let Some(status) = &mut observed.status
