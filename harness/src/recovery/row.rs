@@ -35,6 +35,9 @@ pub struct Row {
     pub class: &'static str,
     /// `all`, or a label such as `zone:europe`.
     pub group: String,
+    /// Whether there was something to heal, so that there are figures from the heal.
+    #[serde(skip)]
+    pub heals: bool,
     /// To the first error or breach of the band that a client saw.
     pub impact_ms: Figure,
     /// To the system's first reaction.
@@ -192,6 +195,7 @@ impl View<'_> {
             system: self.system.name.clone(),
             class: self.class.name(),
             group: self.group.to_owned(),
+            heals: episode.heals,
             impact_ms: impact,
             detect_ms: told.0,
             failover_ms: told.1,

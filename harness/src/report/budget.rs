@@ -9,7 +9,7 @@ use crate::{
         expr::{EVERY_FAULT, Expr, Op, Scope, Unit},
         millis,
     },
-    history::{Class, History},
+    history::{Class, History, SystemView},
     recovery::{ALL_CLIENTS, Figure, RUN, Row, Sample, SystemRecovery, samples},
 };
 
@@ -77,13 +77,7 @@ fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Ex
     let systems = recovery
         .iter()
         .filter(|(name, _)| expr.system().is_none_or(|wanted| wanted == *name));
-    // Where there was an impact there is such a figure: that none was taken is not that all was well.
-    let taken = |row: &Row| match row.figure(expr.figure.name).copied() {
-        Some(Figure::None) if needs_impact(expr.figure.name) && row.impact_ms != Figure::None => {
-            Some(Figure::Unresolved)
-        }
-        figure => figure,
-    };
+    let taken = |row: &Row| taken(history, row, expr.figure.name);
     let figures: Vec<Figure> = match expr.figure.scope {
         Scope::Recovery => systems
             .flat_map(|(_, found)| &found.rows)
@@ -119,13 +113,38 @@ fn one(history: &History, recovery: &BTreeMap<String, SystemRecovery>, expr: &Ex
     }
 }
 
-/// Figures that there is one of wherever there was an impact: a client's own experience, and what a budget says that the
-/// system does about it. That nothing was seen of it is no proof that it was quick.
-fn needs_impact(figure: &str) -> bool {
-    matches!(
-        figure,
-        "first_ok" | "steady" | "downtime" | "worst_gap" | "detect" | "failover"
-    )
+/// A row's figure, as a budget takes it: that nobody could have seen it is no proof that it was quick.
+fn taken(history: &History, row: &Row, figure: &str) -> Option<Figure> {
+    match row.figure(figure).copied() {
+        Some(Figure::None) if !does_not_apply(history, row, figure) => Some(Figure::Unresolved),
+        figure => figure,
+    }
+}
+
+/// Whether a figure that was not taken is one that there is nothing of, rather than one that nobody saw.
+fn does_not_apply(history: &History, row: &Row, figure: &str) -> bool {
+    let system = history.systems.get(&row.system);
+    let no_impact = row.impact_ms == Figure::None;
+    match figure {
+        // A client's own experience, and what a budget says that the system does about it: there is one wherever there
+        // was an impact.
+        "first_ok" | "steady" | "downtime" | "worst_gap" | "detect" | "failover" => no_impact,
+        // Nothing was harmed, so nothing came back. What was harmed and never healed has no clock to be held against.
+        "first_ok_after_heal" | "steady_after_heal" => no_impact,
+        // Only what is shown to devices is ever owed; it is counted from every heal on.
+        "drained" => row.class == Class::Deliver.name() && no_impact && !row.heals,
+        // That no session was lost is seen where there are sessions.
+        "sessions_back" => system.is_some_and(|it| !it.sessions.is_empty()) && (row.heals || no_impact),
+        // Every replica that ever said something has caught up at some time, or never.
+        "redundant" => {
+            let groups = |it: &SystemView| {
+                let mut told = it.observed.iter().filter_map(|observed| observed.status.as_ref());
+                told.any(|status| !status.groups.is_empty())
+            };
+            system.is_some_and(groups) && no_impact && !row.heals
+        }
+        _ => true,
+    }
 }
 
 /// A value says no more than its bound lets it: kept when all of what the truth may be is, exceeded when none of it is.

@@ -95,6 +95,64 @@ fn a_budget_is_kept_exceeded_or_untold() {
     );
 }
 
+/// The verdict of one budget over a history of which some events are taken away.
+fn budget_without(script: Script, budget: &str, gone: impl Fn(&Event) -> bool) -> BudgetVerdict {
+    let script = with_plan(script, "/expect/recovery", json!([budget]));
+    let events = script.events().into_iter().filter(|event| !gone(event)).collect();
+    judge_events(script.header(), events, None).budgets[0].verdict
+}
+
+#[test]
+fn a_budget_over_a_figure_that_nobody_saw_is_no_pass() {
+    let observed = |event: &Event| matches!(event, Event::Observed(_));
+    let sessions = |event: &Event| matches!(event, Event::Session(_));
+    let nothing = |_: &Event| false;
+    for (budget, gone, verdict) in [
+        (
+            "send.redundant < 10s",
+            &nothing as &dyn Fn(&Event) -> bool,
+            BudgetVerdict::Pass,
+        ),
+        ("send.redundant < 10s", &observed, BudgetVerdict::Unknown),
+        ("send.sessions_back < 10s", &nothing, BudgetVerdict::Pass),
+        ("send.sessions_back < 10s", &sessions, BudgetVerdict::Unknown),
+        ("deliver.drained < 10s", &nothing, BudgetVerdict::Pass),
+        // Sends are owed to nobody: that is a figure of deliveries.
+        ("send.drained < 10s", &nothing, BudgetVerdict::Unknown),
+    ] {
+        assert_eq!(budget_without(script(), budget, gone), verdict, "{budget}");
+    }
+}
+
+#[test]
+fn a_figure_from_a_heal_that_never_was_is_no_pass_where_there_was_an_impact() {
+    let healing = |event: &Event| match event {
+        Event::Fault(fault) => matches!(fault.change, FaultChange::HealRequested | FaultChange::Healed { .. }),
+        _ => false,
+    };
+    let quiet = Script {
+        outages: Vec::new(),
+        ..script()
+    };
+    for figure in ["first_ok_after_heal", "steady_after_heal", "sessions_back", "redundant"] {
+        let budget = format!("send.{figure} < 10s");
+        assert_eq!(
+            budget_without(script(), &budget, healing),
+            BudgetVerdict::Unknown,
+            "{budget}"
+        );
+        // Where nothing was harmed there is nothing to come back from.
+        assert_eq!(
+            budget_without(quiet.clone(), &budget, healing),
+            BudgetVerdict::Pass,
+            "{budget}"
+        );
+    }
+    let drained = "deliver.drained < 10s";
+    assert_eq!(budget_without(script(), drained, healing), BudgetVerdict::Unknown);
+    assert_eq!(budget_without(quiet, drained, healing), BudgetVerdict::Pass);
+}
+
 #[test]
 fn trouble_of_the_harness_is_inconclusive_and_never_a_verdict_on_the_system() {
     for kind in [
