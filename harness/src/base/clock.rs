@@ -143,6 +143,14 @@ impl RunClock {
         tokio::time::sleep(duration).await;
     }
 
+    /// Has everything on a virtual clock stand still for `duration`: whatever was due meanwhile comes late. On the real clock
+    /// that is not ours to do, and nothing happens.
+    pub async fn stand_still(&self, duration: Duration) {
+        if self.is_virtual() {
+            tokio::time::advance(duration).await;
+        }
+    }
+
     /// Blocks the calling thread until `at`, to some tens of microseconds where the host allows. For threads of their
     /// own whose instants matter; a virtual clock doesn't block.
     pub fn block_until(&self, at: Nanos) {

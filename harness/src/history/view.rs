@@ -189,6 +189,8 @@ pub struct Delivery {
     pub session: u64,
     /// When the message was meant to be sent.
     pub intended: Nanos,
+    /// When it was first sent.
+    pub sent: Nanos,
     /// When it was acknowledged.
     pub acked: Option<Nanos>,
     /// When the device first showed it.
@@ -494,6 +496,7 @@ impl SystemView {
                         device: *device,
                         session: known.session,
                         intended: operation.map_or(item.sent, |o| o.intended),
+                        sent: item.sent,
                         acked: item.acked,
                         shown: first_shown.get(&(item.item, *user, *device)).copied(),
                         fate: item.fate,

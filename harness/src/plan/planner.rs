@@ -298,6 +298,7 @@ fn scripted(system: &SystemEntry) -> ScriptedSpec {
                     off_ms: off.as_millis(),
                 },
             },
+            reaction: None,
         })
         .collect();
     ScriptedSpec {

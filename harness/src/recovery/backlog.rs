@@ -7,7 +7,7 @@ use crate::{
     history::{Delivery, SystemView},
 };
 
-use super::{episode::Episode, figure::Figure};
+use super::{episode::Episode, figure::Figure, late::Late};
 
 /// The deliveries still owed, after each change: from the acknowledgement until the showing. `member` chooses whose.
 #[must_use]
@@ -38,6 +38,7 @@ pub(super) fn drained(
     system: &SystemView,
     episode: &Episode,
     clock: Option<Nanos>,
+    late: &Late,
     member: &dyn Fn(&Delivery) -> bool,
 ) -> Figure {
     let Some(healed) = clock.filter(|_| episode.heals) else {
@@ -71,7 +72,10 @@ pub(super) fn drained(
             .find(|(_, owed)| *owed <= level)
             .map(|(at, _)| *at)
     };
-    back.map_or(Figure::Never, |back| Figure::between(healed, back.max(last), 0))
+    back.map_or(Figure::Never, |back| {
+        let drained = back.max(last);
+        Figure::between(healed, drained, late.at(drained))
+    })
 }
 
 /// The service's own count of what it owes, summed over the nodes' latest words, after each change.

@@ -73,6 +73,12 @@ impl Band {
         !sample.ok || sample.waited() > self.p99_max
     }
 
+    /// Whether it is outside only because the generator sent it late: that says nothing of the system.
+    #[must_use]
+    pub fn only_late(&self, sample: &Sample) -> bool {
+        self.bad(sample) && sample.ok && sample.waited().saturating_sub(sample.lag) <= self.p99_max
+    }
+
     /// When the client of a bad operation noticed: its first error, or the moment it took longer than the band allows.
     #[must_use]
     pub fn noticed(&self, sample: &Sample) -> Nanos {

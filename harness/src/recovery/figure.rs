@@ -35,11 +35,17 @@ impl Figure {
     /// A value in milliseconds, rounded to its bound; the rounding is part of the bound.
     #[must_use]
     pub fn millis(value: f64, bound: f64) -> Self {
-        let bound = bound.max(BOUND_MS_MIN);
+        Self::measured(value, bound, BOUND_MS_MIN)
+    }
+
+    /// A value in any unit, rounded to its bound, which is at least `least`; the rounding is part of the bound.
+    #[must_use]
+    pub(super) fn measured(value: f64, bound: f64, least: f64) -> Self {
+        let bound = bound.max(least);
         let step = step_within(bound);
         Self::Value {
             value: tidy((value / step).round() * step),
-            bound: tidy(((bound + step / 2.0) * 100.0).ceil() / 100.0),
+            bound: tidy(((bound + step / 2.0) * 1000.0).ceil() / 1000.0),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::base::{Nanos, millis};
 use super::{
     episode::{Episode, RUN},
     figure::Figure,
+    late::{CATCH_UP, Late},
     sample::Sample,
 };
 
@@ -25,6 +26,8 @@ pub struct ClientGaps {
     pub p99_ms: f64,
     /// The longest of all, ms.
     pub max_ms: f64,
+    /// The error bound of each of these, ms: how late the harness was with the operations that waited longest.
+    pub bound_ms: f64,
     /// Every client's longest wait in ms, sorted; for the report's picture.
     #[serde(skip)]
     pub all_ms: Vec<f64>,
@@ -42,29 +45,30 @@ fn watched(episode: &Episode, sample: &Sample) -> bool {
 
 /// Each client's longest wait during the episode. None when no client did anything.
 #[must_use]
-pub fn client_gaps(episode: &Episode, samples: &[Sample]) -> Option<ClientGaps> {
-    let mut longest: BTreeMap<u64, Duration> = BTreeMap::new();
+pub(super) fn client_gaps(episode: &Episode, samples: &[Sample], late: &Late) -> Option<ClientGaps> {
+    // The wait, and how late the operation was sent.
+    let mut longest: BTreeMap<u64, (Duration, Duration)> = BTreeMap::new();
     for sample in samples.iter().filter(|s| !s.probe && watched(episode, s)) {
         if sample.done >= episode.watched_from && sample.intended < episode.horizon {
             let known = longest.entry(sample.session).or_default();
-            *known = (*known).max(sample.waited());
+            let noted = Duration::from_nanos(late.at(sample.done)).min(sample.waited());
+            *known = (*known).max((sample.waited(), sample.lag.max(noted)));
         }
     }
+    let bound = millis(longest.values().map(|(_, lag)| *lag).max()?);
     let mut all_ms: Vec<f64> = longest
         .into_values()
-        .map(|d| (millis(d) * 10.0).round() / 10.0)
+        .filter_map(|(wait, _)| Figure::millis(millis(wait), bound).value())
         .collect();
     all_ms.sort_by(f64::total_cmp);
     let rank = |percent: usize| all_ms[(all_ms.len() * percent).div_ceil(100).max(1) - 1];
-    if all_ms.is_empty() {
-        return None;
-    }
     Some(ClientGaps {
         clients: all_ms.len(),
         p50_ms: rank(50),
         p90_ms: rank(90),
         p99_ms: rank(99),
         max_ms: rank(100),
+        bound_ms: Figure::millis(0.0, bound).bound().unwrap_or(bound),
         all_ms,
     })
 }
@@ -86,30 +90,63 @@ pub(super) fn worst_gap(episode: &Episode, samples: &[Sample]) -> Figure {
         })
 }
 
-/// The longest gap of one part, and its bound: an operation's spacing at each end, and what the second success waited.
+/// One end of a gap.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct End {
+    at: Nanos,
+    /// What the success waited.
+    waited: Duration,
+    /// Which operation succeeded; none at the ends of what is looked at.
+    operation: Option<usize>,
+}
+
+/// The longest gap of one part, and its bound: an operation's spacing at each end, what the second success waited, and how
+/// late the first operation of the gap and the one that ended it were sent.
 fn longest_gap(episode: &Episode, samples: &[&Sample]) -> Option<(Duration, Duration)> {
-    let mut done: Vec<(Nanos, Duration)> = samples.iter().filter(|s| s.ok).map(|s| (s.done, s.waited())).collect();
+    let end = |at, operation| End {
+        at,
+        waited: Duration::ZERO,
+        operation,
+    };
+    let served = samples.iter().enumerate().filter(|(_, s)| s.ok);
+    let mut done: Vec<End> = served
+        .map(|(index, s)| End {
+            at: s.done,
+            waited: s.waited(),
+            operation: Some(index),
+        })
+        .collect();
     done.sort_unstable();
     let spacing = median_spacing(samples)?;
     let first = done
-        .partition_point(|(at, _)| *at < episode.watched_from)
+        .partition_point(|end| end.at < episode.watched_from)
         .saturating_sub(1);
-    let mut edges: Vec<(Nanos, Duration)> = Vec::new();
-    if done.first().is_none_or(|(at, _)| *at >= episode.watched_from) {
-        edges.push((episode.watched_from, Duration::ZERO));
+    let mut ends: Vec<End> = Vec::new();
+    if done.first().is_none_or(|first| first.at >= episode.watched_from) {
+        ends.push(end(episode.watched_from, None));
     }
-    edges.extend(
+    ends.extend(
         done[first.min(done.len())..]
             .iter()
-            .take_while(|(at, _)| *at < episode.horizon),
+            .take_while(|end| end.at < episode.horizon),
     );
     // A gap that lasts into the next fault counts up to its beginning: the rest is the next one's.
-    edges.push((episode.horizon, Duration::ZERO));
-    edges
-        .windows(2)
-        .map(|pair| (pair[1].0.since(pair[0].0), pair[1].1.min(spacing)))
-        .max()
-        .map(|(gap, waited)| (gap, 2 * spacing + waited))
+    ends.push(end(episode.horizon, None));
+    let longest = ends.windows(2).max_by_key(|pair| pair[1].at.since(pair[0].at))?;
+    let (begin, end) = (longest[0], longest[1]);
+    let first = begin.operation.and_then(|it| samples.get(it + 1));
+    let late = first.map_or(Duration::ZERO, |s| s.lag) + late_at(samples, end.at);
+    Some((end.at.since(begin.at), 2 * spacing + end.waited.min(spacing) + late))
+}
+
+/// How late those were that ended with what ended at `at`: after a standstill all that it kept waiting ends together, and
+/// the one that is first may have waited least.
+fn late_at(samples: &[&Sample], at: Nanos) -> Duration {
+    let until = at.plus(CATCH_UP);
+    let together = samples
+        .iter()
+        .filter(|s| s.intended <= at && s.done >= at && s.done <= until);
+    together.map(|s| s.lag).max().unwrap_or_default()
 }
 
 fn median_spacing(samples: &[&Sample]) -> Option<Duration> {
@@ -137,6 +174,7 @@ mod tests {
             needs: needs.to_owned(),
             probe,
             first_error: None,
+            lag: Duration::ZERO,
         }
     }
 
@@ -179,6 +217,42 @@ mod tests {
     }
 
     #[test]
+    fn the_bound_of_a_gap_holds_how_late_its_ends_were_sent() {
+        let standing_still = |still: std::ops::Range<u64>| -> Vec<Sample> {
+            let samples = (0..5000).step_by(100).map(|at| {
+                let on = if still.contains(&at) { still.end } else { at };
+                let mut sample = sample(at, on - at + 1, !(1000..2500).contains(&on), 0, true, "s");
+                sample.sent = Nanos::from_millis(on);
+                sample.lag = Duration::from_millis(on - at);
+                sample
+            });
+            samples.collect()
+        };
+        for still in [800..1300, 2400..2950, 2501..2950, 4000..4001] {
+            let gap = worst_gap(&episode(&[]), &standing_still(still.clone()));
+            let (value, bound) = (gap.value().unwrap(), gap.bound().unwrap());
+            assert!((value - 1500.0).abs() <= bound, "{still:?}: {gap:?}");
+            // The standstill, a spacing at each end and the wait, and what rounding to that adds.
+            let most = 1.5 * (320.0 + (still.end - still.start) as f64);
+            assert!(bound <= most, "{still:?}: {gap:?}");
+        }
+    }
+
+    #[test]
+    fn a_clients_wait_is_no_finer_than_the_generator_was_late() {
+        let mut late = sample(1100, 900, true, 1, false, "s");
+        late.lag = Duration::from_millis(33);
+        let gaps = client_gaps(
+            &episode(&[]),
+            &[late, sample(1100, 17, true, 2, false, "s")],
+            &Late::default(),
+        )
+        .unwrap();
+        assert_eq!((gaps.p50_ms, gaps.max_ms), (20.0, 900.0));
+        assert!(gaps.bound_ms >= 33.0 && gaps.bound_ms < 45.0, "{gaps:?}");
+    }
+
+    #[test]
     fn each_client_counts_once_with_its_longest_wait() {
         let samples = [
             sample(1000, 10, true, 1, false, "s"),
@@ -186,8 +260,8 @@ mod tests {
             sample(1100, 20, true, 2, false, "s"),
             sample(100, 20, true, 3, false, "s"),
         ];
-        let gaps = client_gaps(&episode(&[]), &samples).unwrap();
+        let gaps = client_gaps(&episode(&[]), &samples, &Late::default()).unwrap();
         assert_eq!((gaps.clients, gaps.p50_ms, gaps.max_ms), (2, 20.0, 900.0));
-        assert!(client_gaps(&episode(&[]), &[]).is_none());
+        assert!(client_gaps(&episode(&[]), &[], &Late::default()).is_none());
     }
 }

@@ -40,13 +40,20 @@ fn share(samples: &[Sample], steady: (Nanos, Nanos), during: (Nanos, Nanos)) -> 
     }
     let of = |successes: f64| (successes / seconds(during)) / (count(before) / seconds(steady));
     let value = of(count(during_it));
-    // One success on either edge of either stretch.
-    let bound = of(1.0) + value / count(before);
+    // One success on either edge of either stretch, and those that only came over an edge since they were sent late.
+    let moved = |(from, to)| 1 + late_over(samples, from) + late_over(samples, to);
+    let bound = of(count(moved(during))) + value * count(moved(steady)) / count(before);
     let rounded = |value: f64| (value * 1e4).round() / 1e4;
     Figure::Value {
         value: rounded(value),
         bound: rounded(bound),
     }
+}
+
+/// The successes that would have come before `edge` had they been sent when they were meant.
+fn late_over(samples: &[Sample], edge: Nanos) -> usize {
+    let over = |s: &&Sample| s.ok && s.done >= edge && s.done.minus(s.lag) < edge;
+    samples.iter().filter(over).count()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of operations are far below 2^52")]
@@ -56,6 +63,8 @@ const fn count(number: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const fn at(ms: u64) -> Nanos {
@@ -73,6 +82,7 @@ mod tests {
             needs: String::new(),
             probe: false,
             first_error: None,
+            lag: Duration::ZERO,
         };
         (from / 10..to / 10).map(|n| sample(n * 10)).collect()
     }
@@ -99,6 +109,24 @@ mod tests {
         let mut all = samples(0, 5000, 1, 1);
         all.extend(samples(5000, 10_000, 1, 6000));
         near(share(&all, (at(0), at(5000)), (at(5000), at(10_000))), 0.0);
+    }
+
+    #[test]
+    fn what_was_sent_late_over_an_edge_widens_the_bound() {
+        let mut all = samples(0, 15_000, 1, 1);
+        let on_time = share(&all, (at(0), at(5000)), (at(5000), at(10_000)));
+        for sample in all
+            .iter_mut()
+            .filter(|s| s.intended >= at(9900) && s.intended < at(10_100))
+        {
+            sample.lag = at(10_100).since(sample.intended);
+            sample.done = at(10_101);
+        }
+        let late = share(&all, (at(0), at(5000)), (at(5000), at(10_000)));
+        // Ten successes of five hundred went over the edge.
+        assert!((late.value().unwrap() - 0.98).abs() < 1e-9, "{late:?}");
+        assert!((late.value().unwrap() - 1.0).abs() <= late.bound().unwrap(), "{late:?}");
+        assert!(on_time.bound().unwrap() < 0.005, "{on_time:?}");
     }
 
     #[test]

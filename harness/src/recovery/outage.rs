@@ -4,8 +4,12 @@
 //! operation from which a whole stretch of `hold` is inside it. A stretch that tolerates a few bad operations would by
 //! itself blur both edges by up to its length, so each edge is then put where the share of bad operations changes: at
 //! the extreme of the sum of (bad - half the share during the outage), which is the likeliest change point.
+//!
+//! An operation that the generator sent late met the service later than it was meant to, and may be slow for that alone. So
+//! the bound of an edge holds how late the operations about it were, and reaches to the nearest one that the service
+//! itself made bad.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use crate::base::Nanos;
 
@@ -42,6 +46,8 @@ impl Outage {
 struct Counted<'a> {
     samples: &'a [Sample],
     bad: Vec<bool>,
+    /// Bad by the service's own doing.
+    hurt: Vec<bool>,
     failed_before: Vec<usize>,
     slow_before: Vec<usize>,
     band: Band,
@@ -62,6 +68,7 @@ impl<'a> Counted<'a> {
         Self {
             samples,
             bad: samples.iter().map(|s| band.bad(s)).collect(),
+            hurt: samples.iter().map(|s| band.bad(s) && !band.only_late(s)).collect(),
             failed_before,
             slow_before,
             band: *band,
@@ -126,22 +133,12 @@ impl<'a> Counted<'a> {
         finish
     }
 
-    /// The bound of an edge: the operations that may pass before the outage shows, times their spacing here, plus what
-    /// the good operation beside it waited.
-    fn bound(&self, edge: usize, share: f64, operations: usize) -> u64 {
-        let low = (share - 2.0 * (share * (1.0 - share) / count(operations.max(1))).sqrt()).max(0.02);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "between 1 and a few hundred"
-        )]
-        let blind = if low >= 1.0 {
-            1
-        } else {
-            ((MISS.ln() / (1.0 - low).ln()).ceil() as usize).clamp(1, 1000)
-        };
-        let first = edge.saturating_sub(blind);
+    /// The bound of an edge of the outage `within`: the operations that may pass before the outage shows, times their
+    /// spacing here, plus what the good operation beside it waited and how late the operations about it were sent.
+    fn bound(&self, edge: usize, share: f64, operations: usize, within: &Range<usize>) -> u64 {
+        let first = edge.saturating_sub(blind(share, operations));
         let last = (edge + 1).min(self.samples.len() - 1);
+        let (first, last) = self.to_what_is_hurt(edge, (first, last), within);
         let before = self.samples[edge].intended.since(self.samples[first].intended);
         let after = self.samples[last].intended.since(self.samples[edge].intended);
         let waited = if self.samples[edge].ok {
@@ -149,8 +146,35 @@ impl<'a> Counted<'a> {
         } else {
             Duration::ZERO
         };
-        Nanos::from_duration(before.max(after) + waited).0
+        let late = self.samples[first..=last].iter().map(|s| s.lag).max();
+        Nanos::from_duration(before.max(after) + waited + late.unwrap_or_default()).0
     }
+
+    /// From an edge to the nearest operation of the outage that the service itself made bad, where the one at the edge was
+    /// only late: what lies between tells nothing.
+    fn to_what_is_hurt(&self, edge: usize, (first, last): (usize, usize), within: &Range<usize>) -> (usize, usize) {
+        if self.bad[edge] {
+            let hurt = (edge..within.end).find(|i| self.hurt[*i]);
+            return (first, last.max(hurt.unwrap_or(within.end - 1)));
+        }
+        let hurt = (within.start..edge).rev().find(|i| self.hurt[*i]);
+        (first.min(hurt.unwrap_or(within.start)), last)
+    }
+}
+
+/// How many operations may pass before an outage with this share of bad ones shows: it was taken from `operations`.
+fn blind(share: f64, operations: usize) -> usize {
+    let low = (share - 2.0 * (share * (1.0 - share) / count(operations.max(1))).sqrt()).max(0.02);
+    if low >= 1.0 {
+        return 1;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and a few hundred"
+    )]
+    let passed = (MISS.ln() / (1.0 - low).ln()).ceil() as usize;
+    passed.clamp(1, 1000)
 }
 
 /// How many of `operations` may fail.
@@ -197,8 +221,10 @@ pub fn outages(samples: &[Sample], band: &Band, hold: Duration, load_end: Nanos)
         found.push(Outage {
             from: samples[begin].intended,
             to: to.map(|index| samples[index].intended),
-            from_bound: counted.bound(begin, head_share, head - begin),
-            to_bound: to.map_or(0, |index| counted.bound(index, tail_share, stop - tail)),
+            from_bound: counted.bound(begin, head_share, head - begin, &(begin..stop)),
+            to_bound: to.map_or(0, |index| {
+                counted.bound(index, tail_share, stop - tail, &(begin..index))
+            }),
         });
         at = to.map_or(samples.len(), |index| index.max(at) + 1);
     }
@@ -237,6 +263,7 @@ mod tests {
                     needs: String::new(),
                     probe: false,
                     first_error: None,
+                    lag: Duration::ZERO,
                 }
             })
             .collect()
@@ -311,6 +338,59 @@ mod tests {
             sample.done = sample.intended.plus(Duration::from_millis(200));
         }
         assert_eq!(found(&samples, 20_000), [(8000.0, Some(8996.0))]);
+    }
+
+    /// As `every`, by a generator that stood still from `still` to `on` and sent at its end what it had missed.
+    fn standing_still(still: u64, on: u64, dead: Range<u64>) -> Vec<Sample> {
+        let mut samples = every(4, 20_000, |_| false);
+        for sample in &mut samples {
+            let meant = sample.intended;
+            if meant >= Nanos::from_millis(still) && meant < Nanos::from_millis(on) {
+                sample.sent = Nanos::from_millis(on);
+                sample.lag = sample.sent.since(meant);
+            }
+            sample.done = sample.sent.plus(Duration::from_millis(2));
+            sample.ok = !dead.contains(&(sample.sent.0 / 1_000_000));
+        }
+        samples
+    }
+
+    #[test]
+    fn the_bound_of_an_edge_holds_how_late_the_generator_was_there() {
+        let dead = 8000..9000;
+        // It stands still over the beginning, over the end, right before the one and right after the other.
+        for (still, on) in [
+            (7900, 8100),
+            (8000, 8150),
+            (7800, 7999),
+            (8950, 9200),
+            (9000, 9180),
+            (8700, 9001),
+        ] {
+            let samples = standing_still(still, on, dead.clone());
+            let found = outages(&samples, &band(), HOLD, Nanos::from_millis(20_000));
+            let outage = found
+                .iter()
+                .find(|o| o.from < Nanos::from_millis(9000) && o.to.is_none_or(|to| to > Nanos::from_millis(8500)))
+                .unwrap_or_else(|| panic!("{still}..{on}: {found:?}"));
+            let (from, to) = (outage.from.0, outage.to.expect("it ended").0);
+            let error = (from.abs_diff(8_000_000_000), to.abs_diff(9_000_000_000));
+            assert!(error.0 <= outage.from_bound, "{still}..{on}: {outage:?}");
+            assert!(error.1 <= outage.to_bound, "{still}..{on}: {outage:?}");
+            // No more than what it stood still for, thrice: meant, late, and the spacing.
+            assert!(
+                outage.from_bound.max(outage.to_bound) <= (on - still) * 3_000_000,
+                "{still}..{on}: {outage:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_generator_on_time_adds_nothing_to_a_bound() {
+        let samples = every(4, 20_000, |at| (8000..9000).contains(&at));
+        let found = outages(&samples, &band(), HOLD, Nanos::from_millis(20_000));
+        // The spacing, and at the end what the good operation waited.
+        assert_eq!((found[0].from_bound, found[0].to_bound), (4_000_000, 6_000_000));
     }
 
     #[test]

@@ -16,9 +16,11 @@ use super::{
     figure::Figure,
     gaps::{ClientGaps, client_gaps, needed, worst_gap},
     goodput::goodput,
+    late::Late,
+    lost::{Stretch, lost},
     outage::{OPERATIONS_MIN, Outage, outages},
     sample::{ALL_CLIENTS, Sample, classes, groups, samples},
-    status::{detect, failover, redundant, sessions_back},
+    status::{Said, detect, failover, redundant, sessions_back},
 };
 
 /// The success ratios that `steady` is also told for, where there were operations enough to tell.
@@ -72,6 +74,8 @@ pub struct Row {
     pub bound_ms: f64,
     /// Each time's own bound, ms.
     pub bounds_ms: BTreeMap<&'static str, f64>,
+    /// The bound of each figure that is no time, in the figure's own unit.
+    pub bounds: BTreeMap<&'static str, f64>,
     /// `steady_ms` for other success ratios.
     pub steady_at_ms: BTreeMap<&'static str, Figure>,
     /// Each client's longest wait, as a distribution.
@@ -104,10 +108,16 @@ pub fn rows(history: &History) -> Vec<Row> {
 pub fn recover(history: &History, system: &SystemView) -> SystemRecovery {
     let mut found = SystemRecovery::default();
     let episodes = episodes(history, system);
+    let late = Late::of(system);
+    let said = Said {
+        history,
+        system,
+        late: &late,
+    };
     // What the system itself said is the same for all classes and groups.
     let told: Vec<(Figure, Figure)> = episodes
         .iter()
-        .map(|episode| (detect(history, system, episode), failover(history, system, episode)))
+        .map(|episode| (detect(&said, episode), failover(&said, episode)))
         .collect();
     for class in classes(history, system) {
         for group in groups(system) {
@@ -121,6 +131,7 @@ pub fn recover(history: &History, system: &SystemView) -> SystemRecovery {
             let view = View {
                 history,
                 system,
+                said: &said,
                 class,
                 group: &group,
                 outages: band.map(find),
@@ -156,6 +167,7 @@ pub fn recover(history: &History, system: &SystemView) -> SystemRecovery {
 struct View<'a> {
     history: &'a History,
     system: &'a SystemView,
+    said: &'a Said<'a>,
     class: Class,
     group: &'a str,
     samples: &'a [Sample],
@@ -204,10 +216,8 @@ impl View<'_> {
             first_ok_after_heal_ms: self.first_ok_after_heal(episode, heal.0, &impact),
             steady_after_heal_ms: if resolved { heal.1 } else { Figure::Unresolved },
             drained_after_heal_ms: self.drained(episode, heal.0),
-            sessions_back_after_heal_ms: sessions_back(self.history, self.system, episode, heal.0, &|session| {
-                self.member(session)
-            }),
-            redundant_after_heal_ms: redundant(self.history, self.system, episode, heal.0),
+            sessions_back_after_heal_ms: sessions_back(self.said, episode, heal.0, &|session| self.member(session)),
+            redundant_after_heal_ms: redundant(self.said, episode, heal.0),
             worst_gap_ms: worst_gap(episode, self.samples),
             downtime_ms: self.downtime(episode, shares.as_deref(), resolved),
             relapses: match (&shares, resolved) {
@@ -218,10 +228,15 @@ impl View<'_> {
             goodput: goodput(self.history, episode, self.samples),
             bound_ms: 0.0,
             bounds_ms: BTreeMap::new(),
+            bounds: BTreeMap::new(),
             steady_at_ms: self.steady_at(episode),
-            client_gap_ms: client_gaps(episode, self.samples),
+            client_gap_ms: client_gaps(episode, self.samples, self.said.late),
         };
         row.bounds_ms = bounds(&row);
+        row.bounds = [("lost_user_seconds", &row.lost_user_seconds), ("goodput", &row.goodput)]
+            .into_iter()
+            .filter_map(|(name, figure)| Some((name, figure.bound()?)))
+            .collect();
         row.bound_ms = row.bounds_ms.values().copied().fold(0.0, f64::max);
         row
     }
@@ -239,13 +254,13 @@ impl View<'_> {
         &self.samples[first..last]
     }
 
-    /// How long nothing was intended before and after `at`.
+    /// How long nothing was sent before and after `at`: the spacing of what was meant, and how late the next was.
     fn spacing_at(&self, at: Nanos) -> u64 {
         let index = self.samples.partition_point(|s| s.intended < at);
         let before = index.checked_sub(1).map(|i| self.samples[i].intended);
-        let after = self.samples.get(index).map(|s| s.intended);
+        let after = self.samples.get(index).map(|s| s.intended.plus(s.lag));
         match (before, after) {
-            (Some(before), Some(after)) => after.0 - before.0,
+            (Some(before), Some(after)) => after.0.saturating_sub(before.0),
             (Some(edge), None) | (None, Some(edge)) => edge.0.abs_diff(at.0),
             (None, None) => 0,
         }
@@ -276,9 +291,9 @@ impl View<'_> {
                     let answering = if at < limit {
                         at.0.saturating_sub(first.intended.0)
                     } else {
-                        0
+                        Nanos::from_duration(first.lag).0
                     };
-                    let bound = edge.max(self.spacing_at(first.intended)) + answering;
+                    let bound = edge.max(self.spacing_at(first.intended)).saturating_add(answering);
                     Figure::between(episode.effective, at, bound)
                 },
             )
@@ -366,7 +381,7 @@ impl View<'_> {
             .map(|s| s.sent)
             .max();
         let gap = before.map_or(0, |before| ok.sent.0 - before.0);
-        gap + ok.done.0.saturating_sub(ok.sent.0)
+        gap.saturating_add(ok.done.0.saturating_sub(ok.sent.0))
     }
 
     fn drained(&self, episode: &Episode, clock: Option<Nanos>) -> Figure {
@@ -374,21 +389,21 @@ impl View<'_> {
             return Figure::None;
         }
         let member = |delivery: &Delivery| self.member(delivery.session);
-        drained(self.system, episode, clock, &member)
+        drained(self.system, episode, clock, self.said.late, &member)
     }
 
     fn downtime(&self, episode: &Episode, shares: Option<&[Share]>, resolved: bool) -> Figure {
         let (Some(shares), true) = (shares, resolved) else {
             return Figure::Unresolved;
         };
-        let (mut down, mut bound) = (Duration::ZERO, 0);
+        let (mut down, mut bound) = (Duration::ZERO, 0_u64);
         for share in shares {
             down += share
                 .to
                 .unwrap_or(episode.horizon)
                 .min(episode.horizon)
                 .since(share.from);
-            bound += share.from_bound + share.to_bound;
+            bound = share.from_bound.saturating_add(share.to_bound).saturating_add(bound);
         }
         if shares.is_empty() {
             bound = self.spacing_at(episode.effective);
@@ -402,16 +417,21 @@ impl View<'_> {
         };
         let users: std::collections::BTreeSet<u64> =
             self.samples.iter().filter(|s| !s.probe).map(|s| s.session).collect();
-        let mut lost = 0.0;
-        for share in shares {
-            let to = share.to.unwrap_or(episode.horizon).min(episode.horizon);
-            let inside = self.between(share.from, to);
-            let bad = inside.iter().filter(|s| band.bad(s)).count();
-            if !inside.is_empty() {
-                lost += to.since(share.from).as_secs_f64() * count(bad) / count(inside.len()) * count(users.len());
-            }
-        }
-        Figure::count((lost * 10.0).round() / 10.0)
+        let stretches: Vec<Stretch> = shares
+            .iter()
+            .map(|share| {
+                let to = share.to.unwrap_or(episode.horizon).min(episode.horizon);
+                let inside = self.between(share.from, to);
+                Stretch {
+                    length: to.since(share.from),
+                    bound: share.from_bound.saturating_add(share.to_bound),
+                    operations: inside.len(),
+                    bad: inside.iter().filter(|s| band.bad(s)).count(),
+                    late: inside.iter().filter(|s| band.only_late(s)).count(),
+                }
+            })
+            .collect();
+        lost(&stretches, users.len())
     }
 
     /// `steady` with other success ratios; unresolved where a stretch has too few operations to tell such a ratio.
@@ -460,7 +480,7 @@ fn first_stretch(outages: &[Outage], clock: Nanos, hold: Duration) -> (Option<Na
     for outage in outages {
         if let Some(to) = outage.to.filter(|to| *to <= at) {
             // It may have ended later than it seems to have, and so after the clock's start.
-            bound = bound.max((to.0 + outage.to_bound).saturating_sub(at.0));
+            bound = bound.max(to.0.saturating_add(outage.to_bound).saturating_sub(at.0));
             continue;
         }
         if outage.from >= at.plus(hold) {

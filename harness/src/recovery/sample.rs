@@ -7,6 +7,8 @@ use crate::{
     history::{Class, Fate, History, SystemView},
 };
 
+use super::late::{Late, lag};
+
 /// The group of all clients together.
 pub const ALL_CLIENTS: &str = "all";
 
@@ -29,6 +31,8 @@ pub struct Sample {
     pub probe: bool,
     /// When its client first saw an error, even if a retry succeeded.
     pub first_error: Option<Nanos>,
+    /// How late the harness was with it: with sending its first attempt, or with noting how it ended.
+    pub lag: Duration,
 }
 
 impl Sample {
@@ -85,6 +89,7 @@ pub(super) fn load_start(history: &History) -> Nanos {
 #[must_use]
 pub fn samples(history: &History, system: &SystemView, class: Class, group: &str) -> Vec<Sample> {
     let (from, to) = (load_start(history), history.load_end());
+    let late = Late::of(system);
     let inside = |at: Nanos| at >= from && at < to;
     let member = |session: u64| {
         group == ALL_CLIENTS
@@ -94,7 +99,7 @@ pub fn samples(history: &History, system: &SystemView, class: Class, group: &str
                 .is_some_and(|labels| labels.contains(group))
     };
     if class == Class::Deliver {
-        return deliveries(history, system, &inside, &member);
+        return deliveries(history, system, &late, &inside, &member);
     }
     system
         .operations
@@ -109,6 +114,7 @@ pub fn samples(history: &History, system: &SystemView, class: Class, group: &str
             needs: o.needs.clone(),
             probe: o.probe,
             first_error: o.first_error,
+            lag: lag(o).unwrap_or_default().max(late.known(o.done).min(o.waited())),
         })
         .collect()
 }
@@ -118,6 +124,7 @@ pub fn samples(history: &History, system: &SystemView, class: Class, group: &str
 fn deliveries(
     history: &History,
     system: &SystemView,
+    late: &Late,
     inside: &dyn Fn(Nanos) -> bool,
     member: &dyn Fn(u64) -> bool,
 ) -> Vec<Sample> {
@@ -125,19 +132,24 @@ fn deliveries(
         .deliveries
         .iter()
         .filter(|d| inside(d.intended) && member(d.session))
-        .map(|d| Sample {
-            intended: d.intended,
-            sent: d.intended,
-            done: match (d.shown, d.fate) {
+        .map(|d| {
+            let done = match (d.shown, d.fate) {
                 (Some(shown), _) => shown,
                 (None, Fate::Must) => history.ended,
                 (None, Fate::May | Fate::Not) => d.over,
-            },
-            ok: d.shown.is_some(),
-            session: d.session,
-            needs: d.needs.clone(),
-            probe: d.probe,
-            first_error: None,
+            };
+            let noted = late.known(done).min(done.since(d.intended));
+            Sample {
+                intended: d.intended,
+                sent: d.intended,
+                done,
+                ok: d.shown.is_some(),
+                session: d.session,
+                needs: d.needs.clone(),
+                probe: d.probe,
+                first_error: None,
+                lag: noted.max(d.sent.since(d.intended)),
+            }
         })
         .collect()
 }

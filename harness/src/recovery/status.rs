@@ -10,7 +10,7 @@ use crate::{
     history::{GroupStatus, History, Observed, SessionChange, SystemView},
 };
 
-use super::{episode::Episode, figure::Figure};
+use super::{episode::Episode, figure::Figure, late::Late};
 
 /// A node says something at least this often.
 const OBSERVED_EVERY: Duration = Duration::from_secs(1);
@@ -47,13 +47,40 @@ fn before(system: &SystemView, at: Nanos) -> BTreeMap<&str, Before> {
     groups
 }
 
-/// How far apart observations may be: as planned, else the time since the node's last words.
-fn observation_bound(history: &History, system: &SystemView, at: &Observed) -> u64 {
-    let bound = history.facts.observe_every.unwrap_or_else(|| {
-        let earlier = system.observed.iter().rev().find(|o| o.node == at.node && o.at < at.at);
-        earlier.map_or(OBSERVED_EVERY, |o| at.at.since(o.at).min(OBSERVED_EVERY))
-    });
-    Nanos::from_duration(bound).0
+/// What one system said, with what tells how exactly that can be dated.
+pub(super) struct Said<'a> {
+    pub(super) history: &'a History,
+    pub(super) system: &'a SystemView,
+    pub(super) late: &'a Late,
+}
+
+impl Said<'_> {
+    /// The bound of an answer that is written down as soon as it is given: a change of term or leader. The node was asked
+    /// before that, as long before as is planned and as much longer as the harness was late with either answer; it was so
+    /// somewhere between the two. What is written down of the node is a limit too.
+    fn at_once(&self, at: &Observed) -> u64 {
+        let written = self.since_written(at);
+        let planned = self.history.facts.observe_every.map(|every| {
+            let asked = at.asked.unwrap_or(at.at);
+            let (before, answering) = (asked.minus(every), at.at.since(asked));
+            let late = self.late.at(at.at).saturating_add(self.late.at(before));
+            Nanos::from_duration(every + 2 * answering).0.saturating_add(late)
+        });
+        planned.map_or(written.min(Nanos::from_duration(OBSERVED_EVERY).0), |planned| {
+            planned.min(written)
+        })
+    }
+
+    /// The time since the node's last written word.
+    fn since_written(&self, at: &Observed) -> u64 {
+        let before = self.system.observed[..self.system.observed.partition_point(|o| o.at < at.at)]
+            .iter()
+            .rev()
+            .find(|o| o.node == at.node);
+        before.map_or(u64::MAX, |before| {
+            Nanos::from_duration(at.at.since(before.asked.unwrap_or(before.at))).0
+        })
+    }
 }
 
 fn in_scope(episode: &Episode, group: &str) -> bool {
@@ -61,7 +88,8 @@ fn in_scope(episode: &Episode, group: &str) -> bool {
 }
 
 /// From the effect to the first reaction: a newer term, or a leader that was none.
-pub(super) fn detect(history: &History, system: &SystemView, episode: &Episode) -> Figure {
+pub(super) fn detect(said: &Said<'_>, episode: &Episode) -> Figure {
+    let system = said.system;
     let groups = before(system, episode.effective);
     words(system)
         .filter(|(o, g)| o.at >= episode.effective && o.at < episode.horizon && in_scope(episode, &g.group))
@@ -71,14 +99,15 @@ pub(super) fn detect(history: &History, system: &SystemView, episode: &Episode) 
             })
         })
         .map_or(Figure::None, |(o, _)| {
-            Figure::between(episode.effective, o.at, observation_bound(history, system, o))
+            Figure::between(episode.effective, o.at, said.at_once(o))
         })
 }
 
 /// From the effect until every group that lost its leader has a new one by its own word. None when no group changed its
 /// term; never when one did, or nobody leads it any more, and no new leader stood up. Unresolved when a group was not heard
 /// of any more.
-pub(super) fn failover(history: &History, system: &SystemView, episode: &Episode) -> Figure {
+pub(super) fn failover(said: &Said<'_>, episode: &Episode) -> Figure {
+    let system = said.system;
     let mut last: Option<(Nanos, u64)> = None;
     let mut mute = false;
     for (name, known) in before(system, episode.effective) {
@@ -94,7 +123,7 @@ pub(super) fn failover(history: &History, system: &SystemView, episode: &Episode
         match new {
             None if after.is_empty() => mute = true,
             Some((observed, _)) => {
-                let bound = observation_bound(history, system, observed);
+                let bound = said.at_once(observed);
                 last = last.max(Some((observed.at, bound)));
             }
             None if changed => return Figure::Never,
@@ -112,35 +141,74 @@ pub(super) fn failover(history: &History, system: &SystemView, episode: &Episode
     }
 }
 
-/// From the heal until every replica has applied what its group had committed at the heal.
-pub(super) fn redundant(history: &History, system: &SystemView, episode: &Episode, clock: Option<Nanos>) -> Figure {
-    let mut replicas: BTreeMap<(&str, &str), Option<Nanos>> = BTreeMap::new();
-    let mut committed: BTreeMap<&str, u64> = BTreeMap::new();
-    for (observed, group) in words(system) {
-        replicas.insert((&group.group, &observed.node), None);
-        if clock.is_some_and(|healed| observed.at <= healed) {
-            let known = committed.entry(&group.group).or_default();
-            *known = (*known).max(group.commit);
-        }
-    }
-    if replicas.is_empty() || !episode.heals {
+/// What a group had committed when a heal came, as far as words tell.
+#[derive(Clone, Copy, Debug, Default)]
+struct Committed {
+    /// At least this: somebody had said so.
+    least: u64,
+    /// At most this: it is the most that anybody's first word from after the heal says.
+    most: u64,
+}
+
+/// One replica from the heal on.
+#[derive(Clone, Copy, Debug, Default)]
+struct CatchingUp {
+    /// Its last word that proves it behind.
+    behind: Option<Nanos>,
+    /// Its first word that proves that it had caught up.
+    caught_up: Option<Nanos>,
+}
+
+/// From the heal until every replica has applied what its group had committed at the heal. How far a replica is, is written
+/// down only now and then, so that it had caught up at some time between two of its words, or since the heal.
+pub(super) fn redundant(said: &Said<'_>, episode: &Episode, clock: Option<Nanos>) -> Figure {
+    let system = said.system;
+    if words(system).next().is_none() || !episode.heals {
         return Figure::None;
     }
     let Some(healed) = clock else { return Figure::Never };
-    let mut bound = 0;
-    for (observed, group) in words(system).filter(|(o, _)| o.at >= healed) {
-        let wanted = committed.get(group.group.as_str()).copied().unwrap_or(0);
-        let Some(caught_up) = replicas.get_mut(&(group.group.as_str(), observed.node.as_str())) else {
+    let committed = committed_at(system, healed);
+    let mut replicas: BTreeMap<(&str, &str), CatchingUp> = BTreeMap::new();
+    for (observed, group) in words(system) {
+        let replica = replicas.entry((&group.group, &observed.node)).or_default();
+        let wanted = committed.get(group.group.as_str()).copied().unwrap_or_default();
+        if observed.at < healed || replica.caught_up.is_some() {
             continue;
-        };
-        if caught_up.is_none() && group.applied >= wanted {
-            *caught_up = Some(observed.at);
-            bound = bound.max(observation_bound(history, system, observed));
+        }
+        if group.applied >= wanted.most {
+            replica.caught_up = Some(observed.at);
+        } else if group.applied < wanted.least {
+            replica.behind = Some(observed.asked.unwrap_or(observed.at).max(healed));
         }
     }
-    let all: Option<Vec<Nanos>> = replicas.into_values().collect();
-    all.and_then(|times| times.into_iter().max())
-        .map_or(Figure::Never, |at| Figure::between(healed, at, bound))
+    let (mut last, mut least) = (healed, healed);
+    for replica in replicas.values() {
+        let Some(caught_up) = replica.caught_up else {
+            return Figure::Never;
+        };
+        last = last.max(caught_up);
+        least = least.max(replica.behind.unwrap_or(healed));
+    }
+    // All had caught up at the end of this, and one had not at its beginning.
+    Figure::between(healed, last, last.0.saturating_sub(least.0))
+}
+
+/// What each group had committed at `healed`.
+fn committed_at(system: &SystemView, healed: Nanos) -> BTreeMap<&str, Committed> {
+    let mut committed: BTreeMap<&str, Committed> = BTreeMap::new();
+    let mut spoken: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for (observed, group) in words(system) {
+        let known = committed.entry(&group.group).or_default();
+        if observed.at <= healed {
+            known.least = known.least.max(group.commit);
+        } else if observed.asked.unwrap_or(observed.at) >= healed && spoken.insert((&group.group, &observed.node)) {
+            known.most = known.most.max(group.commit);
+        }
+    }
+    for known in committed.values_mut() {
+        known.most = known.most.max(known.least);
+    }
+    committed
 }
 
 /// The open sessions after each change. `member` chooses whose.
@@ -164,12 +232,12 @@ pub fn sessions_series(system: &SystemView, member: &dyn Fn(u64) -> bool) -> Vec
 
 /// From the heal until 99 % of the sessions that were open before the fault are open again. None when never fewer were.
 pub(super) fn sessions_back(
-    history: &History,
-    system: &SystemView,
+    said: &Said<'_>,
     episode: &Episode,
     clock: Option<Nanos>,
     member: &dyn Fn(u64) -> bool,
 ) -> Figure {
+    let system = said.system;
     if !episode.heals {
         return Figure::None;
     }
@@ -184,7 +252,7 @@ pub(super) fn sessions_back(
     }
     let (before, wanted) = (open.clone(), (open.len() * 99).div_ceil(100));
     let (mut low, mut back) = (false, clock);
-    let end = history.load_end();
+    let end = said.history.load_end();
     for event in events
         .take_while(|e| e.at < end)
         .filter(|e| before.contains(&e.session))
@@ -210,7 +278,10 @@ pub(super) fn sessions_back(
     }
     match (low, clock, back) {
         (false, _, _) => Figure::None,
-        (true, Some(healed), Some(back)) => Figure::between(healed, back.max(healed), 0),
+        (true, Some(healed), Some(back)) => {
+            let back = back.max(healed);
+            Figure::between(healed, back, said.late.at(back))
+        }
         (true, _, _) => Figure::Never,
     }
 }

@@ -222,7 +222,12 @@ fn reading(row: &Value, figure: &str) -> Reading {
         Value::String(word) if word == "never" => Reading::Never,
         Value::String(_) => Reading::Unresolved,
         Value::Number(number) => match number.as_f64() {
-            Some(value) if value.is_finite() => Reading::Value(value, row["bounds_ms"][figure].as_f64().unwrap_or(0.0)),
+            Some(value) if value.is_finite() => {
+                let bound = row["bounds_ms"][figure]
+                    .as_f64()
+                    .or_else(|| row["bounds"][figure].as_f64());
+                Reading::Value(value, bound.unwrap_or(0.0))
+            }
             _ => Reading::Unresolved,
         },
         _ => Reading::Absent,

@@ -20,7 +20,8 @@ pub use command::{Command, missing_program};
 pub use messaging::{Messaging, NODE_COMMAND, run_node};
 pub use needs::needs_of;
 pub use spec::{
-    CommandSpec, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind, SystemSpec,
+    CommandSpec, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedReaction, ScriptedSpec,
+    SystemKind, SystemSpec,
 };
 
 use crate::{

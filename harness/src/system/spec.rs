@@ -105,6 +105,26 @@ pub struct ScriptedOutage {
     pub for_ms: u64,
     /// What is wrong while it lasts.
     pub effect: ScriptedEffect,
+    /// What becomes of the target's roles, sessions and deliveries; nothing at all where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reaction: Option<ScriptedReaction>,
+}
+
+/// What becomes of a scripted target's roles, sessions and deliveries in one outage. With the outage its leader falls silent
+/// and stands still, all its sessions are lost, and nothing that it accepts is shown any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptedReaction {
+    /// From the start until the other nodes are in a new term.
+    pub detected_ms: u64,
+    /// From the start until the next of them leads it.
+    pub led_ms: u64,
+    /// From the end until all but one of the sessions are open again; the last is a good while later.
+    pub sessions_back_ms: u64,
+    /// From the end until all that was accepted is shown, at one instant.
+    pub shown_ms: u64,
+    /// From the end until the node that led has caught up.
+    pub caught_up_ms: u64,
 }
 
 /// What is wrong during a scripted outage.

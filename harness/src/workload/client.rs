@@ -104,6 +104,11 @@ pub trait OpClient: Send + Sync + 'static {
     /// The part that `log` needs; empty when not known.
     fn needs(&self, log: &str) -> String;
 
+    /// The accounts that are shown whatever is put; nobody, as a rule.
+    fn shown_to(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
     /// Puts an item; the answer is its position in the log, where the system tells.
     async fn put(&self, put: &Put, within: Duration) -> Answered<Option<u64>>;
 

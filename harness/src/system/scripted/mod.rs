@@ -5,6 +5,7 @@
 //! the scripted instants as evidence.
 
 mod client;
+mod reaction;
 mod rehearse;
 mod script;
 #[cfg(test)]
@@ -13,11 +14,14 @@ mod tests;
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
+use tokio::task::JoinSet;
 
-pub use rehearse::{Rehearsal, rehearse};
+pub use client::Served;
+pub use reaction::ASK_EVERY;
+pub use rehearse::{Rehearsal, Rehearsed, rehearse};
 pub use script::Script;
 
-use self::client::ScriptedClient;
+use self::{client::ScriptedClient, reaction::Telling};
 use super::{ScriptedSpec, Stage, System, SystemError};
 use crate::{
     backend::{Backend, NodeSpec},
@@ -88,7 +92,14 @@ impl System for Scripted {
     }
 
     fn workload(&self, loads: &[LoadSpec], stage: Stage) -> Result<Box<dyn Workload>, SystemError> {
-        let client = Arc::new(ScriptedClient::new(&self.spec, stage.clock, &stage.streams));
+        Ok(Box::new(self.scripted_workload(loads, stage)?))
+    }
+}
+
+impl Scripted {
+    fn scripted_workload(&self, loads: &[LoadSpec], stage: Stage) -> Result<ScriptedWorkload, SystemError> {
+        let telling = Arc::new(Telling::new(self.name.clone(), stage.recorder.clone(), stage.clock));
+        let client = Arc::new(ScriptedClient::new(&self.spec, Arc::clone(&telling), &stage.streams));
         let teller = script::Teller {
             system: self.name.clone(),
             recorder: stage.recorder.clone(),
@@ -104,12 +115,13 @@ impl System for Scripted {
             clock: stage.clock,
             streams: stage.streams,
         });
-        Ok(Box::new(ScriptedWorkload {
+        Ok(ScriptedWorkload {
             inner: inner.map_err(|e| SystemError(e.0))?,
             client,
             teller,
-            telling: None,
-        }))
+            telling,
+            told: JoinSet::new(),
+        })
     }
 }
 
@@ -118,7 +130,9 @@ struct ScriptedWorkload {
     inner: ItemWorkload,
     client: Arc<ScriptedClient>,
     teller: script::Teller,
-    telling: Option<tokio::task::JoinHandle<()>>,
+    telling: Arc<Telling>,
+    /// Whatever tells the history something; it ends with the workload.
+    told: JoinSet<()>,
 }
 
 #[async_trait]
@@ -129,7 +143,13 @@ impl Workload for ScriptedWorkload {
 
     async fn start(&mut self) -> Result<(), WorkloadError> {
         let script = self.client.begin();
-        self.telling = Some(tokio::spawn(self.teller.clone().tell(script)));
+        self.told.spawn(self.teller.clone().tell(script.clone()));
+        if !script.reactions().is_empty() {
+            let (telling, of) = (Arc::clone(&self.telling), script.clone());
+            self.told.spawn(async move { telling.sessions(&of).await });
+            let telling = Arc::clone(&self.telling);
+            self.told.spawn(async move { telling.roles(&script).await });
+        }
         self.inner.start().await
     }
 
@@ -162,9 +182,7 @@ impl Workload for ScriptedWorkload {
     }
 
     async fn shut_down(&mut self) {
-        if let Some(telling) = self.telling.take() {
-            telling.abort();
-        }
+        self.told.abort_all();
         self.inner.shut_down().await;
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Scripted, script::Script};
+use super::{Scripted, client::Served, script::Script};
 use crate::{
     base::{Nanos, RunClock, Streams},
     history::{Event, FORMAT, Header, Phase, PhaseEvent, Recorded, Recorder},
-    system::{ScriptedSpec, Stage, System as _, SystemError},
-    workload::LoadSpec,
+    system::{ScriptedSpec, Stage, SystemError},
+    workload::{LoadSpec, Workload as _},
 };
 
 /// What to rehearse. The script begins when the load does, so that its first outage lies behind warm-up and steady.
@@ -27,13 +27,26 @@ pub struct Rehearsal {
     pub settle: Duration,
     /// The plan that the header holds.
     pub plan: serde_json::Value,
+    /// When the whole harness stands still and for how long, counted as the script's times are.
+    pub stalls: Vec<(Duration, Duration)>,
 }
 
-/// Runs it, and gives the history and the script as it was: the truth.
+/// What came of it, and the truth beside it.
+#[derive(Debug)]
+pub struct Rehearsed {
+    /// The history.
+    pub recorded: Recorded,
+    /// The script as it was.
+    pub script: Script,
+    /// What the target itself saw, where its outages have a reaction.
+    pub served: Vec<Served>,
+}
+
+/// Runs it, and gives the history beside the truth.
 ///
 /// # Errors
 /// When the script or the load can't be.
-pub fn rehearse(rehearsal: &Rehearsal) -> Result<(Recorded, Script), SystemError> {
+pub fn rehearse(rehearsal: &Rehearsal) -> Result<Rehearsed, SystemError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -42,7 +55,7 @@ pub fn rehearse(rehearsal: &Rehearsal) -> Result<(Recorded, Script), SystemError
     runtime.block_on(run(rehearsal))
 }
 
-async fn run(rehearsal: &Rehearsal) -> Result<(Recorded, Script), SystemError> {
+async fn run(rehearsal: &Rehearsal) -> Result<Rehearsed, SystemError> {
     let clock = RunClock::start_virtual();
     let recorder = Recorder::in_memory(Header {
         format: FORMAT.to_owned(),
@@ -62,12 +75,19 @@ async fn run(rehearsal: &Rehearsal) -> Result<(Recorded, Script), SystemError> {
         number: 0,
     };
     let failed = |e: crate::workload::WorkloadError| SystemError(e.0);
-    let mut workload = system.workload(std::slice::from_ref(&rehearsal.load), stage)?;
+    let mut workload = system.scripted_workload(std::slice::from_ref(&rehearsal.load), stage)?;
+    let client = std::sync::Arc::clone(&workload.client);
     phase(Phase::Prepare);
     workload.prepare().await.map_err(failed)?;
     phase(Phase::WarmUp);
     let begin = clock.now();
     workload.start().await.map_err(failed)?;
+    for (at, lasts) in rehearsal.stalls.iter().copied() {
+        tokio::spawn(async move {
+            clock.sleep_until(begin.plus(at)).await;
+            clock.stand_still(lasts).await;
+        });
+    }
     clock.sleep(rehearsal.warm_up).await;
     phase(Phase::Steady);
     clock.sleep(rehearsal.steady).await;
@@ -89,5 +109,9 @@ async fn run(rehearsal: &Rehearsal) -> Result<(Recorded, Script), SystemError> {
     workload.read_back().await;
     phase(Phase::TearDown);
     workload.shut_down().await;
-    Ok((recorder.recorded(), script))
+    Ok(Rehearsed {
+        recorded: recorder.recorded(),
+        script,
+        served: client.served(),
+    })
 }

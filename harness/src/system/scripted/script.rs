@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::reaction::Reacting;
 use crate::{
     base::{Nanos, RunClock},
     history::{Event, FaultChange, FaultEvent, Recorder},
@@ -81,6 +82,15 @@ impl Script {
     pub fn bursts(&self) -> Vec<(Nanos, Nanos)> {
         let outages = self.outages.iter();
         outages.flat_map(|outage| bursts(outage, self.window(outage))).collect()
+    }
+
+    /// The outages that do something to roles, sessions and deliveries.
+    pub(super) fn reactions(&self) -> Vec<Reacting> {
+        let reacting = self.outages.iter().filter_map(|outage| {
+            let (from, to) = self.window(outage);
+            outage.reaction.map(|reaction| Reacting { from, to, reaction })
+        });
+        reacting.collect()
     }
 
     fn window(&self, outage: &ScriptedOutage) -> (Nanos, Nanos) {

@@ -11,7 +11,12 @@ use crate::{
 };
 
 fn outage(at_ms: u64, for_ms: u64, effect: ScriptedEffect) -> ScriptedOutage {
-    ScriptedOutage { at_ms, for_ms, effect }
+    ScriptedOutage {
+        at_ms,
+        for_ms,
+        effect,
+        reaction: None,
+    }
 }
 
 fn rehearsal(outages: Vec<ScriptedOutage>) -> Rehearsal {
@@ -42,11 +47,12 @@ fn rehearsal(outages: Vec<ScriptedOutage>) -> Rehearsal {
         steady: Duration::from_secs(1),
         settle: Duration::from_secs(2),
         plan: serde_json::Value::Null,
+        stalls: Vec::new(),
     }
 }
 
 fn run(outages: Vec<ScriptedOutage>) -> (Vec<Operation>, Recorded, Script) {
-    let (recorded, script) = rehearse(&rehearsal(outages)).expect("rehearsed");
+    let Rehearsed { recorded, script, .. } = rehearse(&rehearsal(outages)).expect("rehearsed");
     let ops = recorded.events.iter().filter_map(|event| match event {
         Event::Op(op) => Some(op.clone()),
         _ => None,
@@ -157,6 +163,25 @@ fn flaps_are_told_burst_by_burst() {
 }
 
 #[test]
+fn a_harness_that_stands_still_sends_late_what_was_meant_meanwhile() {
+    let still = Rehearsal {
+        stalls: vec![(Duration::from_millis(2500), Duration::from_millis(300))],
+        ..rehearsal(Vec::new())
+    };
+    let recorded = rehearse(&still).expect("rehearsed").recorded;
+    let lags = recorded.events.iter().filter_map(|event| match event {
+        Event::Op(op) => Some(op.sent.since(op.intended)),
+        _ => None,
+    });
+    let late: Vec<Duration> = lags.filter(|lag| *lag >= Duration::from_millis(1)).collect();
+    assert!(late.iter().all(|lag| *lag <= Duration::from_millis(301)), "{late:?}");
+    let most = late.iter().max().expect("some were late");
+    assert!(*most >= Duration::from_millis(290), "{most:?}");
+    // Of 300 a second, those of three tenths.
+    assert!((80..=95).contains(&late.len()), "{}", late.len());
+}
+
+#[test]
 fn everything_acknowledged_is_read_back() {
     let (ops, recorded, _) = run(vec![outage(2500, 500, ScriptedEffect::Dead {})]);
     let mut read = BTreeMap::new();
@@ -186,7 +211,7 @@ fn the_same_seed_gives_the_same_history() {
         seed: 6,
         ..rehearsal(outages())
     };
-    assert_ne!(first.events, rehearse(&other).expect("rehearsed").0.events);
+    assert_ne!(first.events, rehearse(&other).expect("rehearsed").recorded.events);
 }
 
 #[test]

@@ -219,7 +219,7 @@ impl Sender {
             item: id,
             log: log.clone(),
             author: 0,
-            owed: Vec::new(),
+            owed: shared.client.shown_to(),
             client_id: turn + 1,
             hash: payload::hash(&body),
             position: None,
