@@ -104,7 +104,7 @@ fn events() -> Vec<Event> {
 /// The node's own part: a real run, whose nodes tell of some calls in the run's trace.
 #[cfg(feature = "messaging")]
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_tell_of_some_calls_in_the_runs_trace() {
+async fn nodes_tell_of_some_calls_in_the_runs_trace_and_export_every_metric() {
     use common::{Bench, PATIENCE, small};
 
     let mut collector = FakeCollectorServer::start().await.expect("a port on loopback is free");
@@ -114,6 +114,8 @@ async fn nodes_tell_of_some_calls_in_the_runs_trace() {
     let mut command = bench.firedrill(&["run", scenario, "--out", "out"]);
     command
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "1000")
+        .env_remove("OTEL_METRICS_EXPORTER")
         .env_remove("OTEL_TRACES_SAMPLER")
         .env_remove("OTEL_SDK_DISABLED");
     let mut run = tokio::process::Command::from(command)
@@ -121,11 +123,12 @@ async fn nodes_tell_of_some_calls_in_the_runs_trace() {
         .spawn()
         .expect("the command starts");
     let mut spans = Vec::new();
+    let mut metrics = Vec::new();
     let status = tokio::time::timeout(PATIENCE, async {
         loop {
             // The collector's own queues are small, and who does not empty them stops the exporters.
             spans.extend(collector.exported_spans(1, Duration::from_millis(100)).await);
-            collector.exported_metrics(0, Duration::ZERO).await;
+            metrics.extend(collector.exported_metrics(0, Duration::ZERO).await);
             if let Some(status) = run.try_wait().expect("it is our child") {
                 return status;
             }
@@ -177,6 +180,20 @@ async fn nodes_tell_of_some_calls_in_the_runs_trace() {
     let sent: BTreeMap<&str, &str> = sent.map(|span| (span.span_id.as_str(), span.name.as_str())).collect();
     assert_eq!(ours, sent);
     assert_eq!(recorded[0]["traceId"], root.trace_id.as_str());
+
+    let exported: BTreeMap<&str, &str> = metrics
+        .iter()
+        .flat_map(|it| &it.metrics)
+        .map(|it| (it.name.as_str(), it.unit.as_str()))
+        .collect();
+    let listed = target_service::node::METRICS.iter().map(|it| (it.name, it.unit));
+    let missing: Vec<_> = listed.filter(|(name, unit)| exported.get(name) != Some(unit)).collect();
+    assert!(
+        missing.is_empty(),
+        "not exported with their units: {missing:?} of {exported:?}"
+    );
+    let unlisted = exported.keys().filter(|name| name.starts_with("chat."));
+    assert_eq!(unlisted.count(), target_service::node::METRICS.len(), "{exported:?}");
 
     // Three nodes and one that started again; of each, twenty calls at once and twenty a second.
     let seconds = told["duration_ms"].as_f64().expect("a number") / 1000.0;

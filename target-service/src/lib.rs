@@ -13,6 +13,7 @@ pub mod env;
 pub mod grpc;
 pub mod node;
 pub mod placement;
+mod plant;
 pub mod process;
 pub mod registry;
 pub mod sim;

@@ -221,7 +221,8 @@ fn node() -> RunningNode {
         "node = 1\nclient_listen = \"{client}\"\npeer_listen = \"{peer}\"\ndata_dir = \"none\"\nshards = {SHARDS}\n\
          [peers]\n1 = \"{peer}\"\n"
     );
-    let config = NodeConfig::parse(&text).unwrap();
+    let mut config = NodeConfig::parse(&text).unwrap();
+    config.bootstrap = true;
     RunningNode::start_on(config, clients, peers, Arc::new(SimDisk::new())).unwrap()
 }
 

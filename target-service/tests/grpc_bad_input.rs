@@ -126,7 +126,8 @@ fn bounded(work: impl AsyncFnOnce(Alone)) {
          [peers]\n1 = \"{peer}\"\n",
         peer = peer.local_addr().unwrap()
     );
-    let config = NodeConfig::parse(&config).unwrap();
+    let mut config = NodeConfig::parse(&config).unwrap();
+    config.bootstrap = true;
     // Its end is at the end of this function, outside of the runtime.
     let _node = RunningNode::start_on(config, client, peer, Arc::new(SimDisk::new())).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -216,7 +217,7 @@ fn oversized_malformed_replayed_and_misrouted_requests_are_told_apart() {
 }
 
 #[test]
-fn a_stranger_to_a_group_gets_nothing_of_it() {
+fn a_stranger_to_a_conversation_gets_nothing_of_it() {
     bounded(async |mut it| {
         let (ann, eve) = (it.somebody("20000001").await, it.somebody("20000003").await);
         let make = ChangeGroupRequest {
@@ -273,13 +274,25 @@ fn a_stranger_to_a_group_gets_nothing_of_it() {
             ..eve.message(0, 1)
         };
         assert_eq!(reason(it.messaging.send(say).await), Reason::NotMember);
-        for caller in [Some(eve.caller()), None] {
-            let read = HistoryRequest {
-                conversation: group,
-                caller,
-                ..HistoryRequest::default()
-            };
-            assert_eq!(reason(it.messaging.history(read).await), Reason::NotMember);
+        let bob = it.somebody("20000005").await;
+        let direct = it.messaging.send(ann.message(bob.user, 9)).await.unwrap().into_inner();
+        for conversation in [group, direct.conversation] {
+            for (caller, expected) in [
+                (Some(eve.caller()), Some(Reason::NotMember)),
+                (None, Some(Reason::NotMember)),
+                (Some(ann.caller()), None),
+            ] {
+                let read = HistoryRequest {
+                    conversation,
+                    caller,
+                    ..HistoryRequest::default()
+                };
+                let read = it.messaging.history(read).await;
+                assert_eq!(read.is_ok(), expected.is_none(), "{caller:?}");
+                if let Some(expected) = expected {
+                    assert_eq!(reason(read), expected);
+                }
+            }
         }
         let members = MembersRequest {
             caller: Some(eve.caller()),

@@ -9,7 +9,8 @@ use std::{
 };
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, Role, SendRequest, SubscribeRequest, messaging_client::MessagingClient, subscribe_event::Event,
+    AcknowledgeRequest, Caller, HistoryRequest, Role, SendRequest, SubscribeRequest, messaging_client::MessagingClient,
+    subscribe_event::Event,
 };
 use target_service::{
     client::{Attempt, CallError, ChannelOptions, Channels, Client, RetryPolicy, Subscription},
@@ -76,6 +77,9 @@ impl Cluster {
             cluster: String::new(),
             zone: format!("zone-{node}"),
             peers: self.peers.clone(),
+            founders: Vec::new(),
+            bootstrap: true,
+            bootstrap_permit: None,
             client_listen: self.clients[&node],
             peer_listen: self.peers[&node],
             data_dir: "on-no-real-disk".into(),
@@ -269,9 +273,16 @@ fn what_is_sent_reaches_each_device_in_order_and_a_device_resumes_where_it_was()
         };
         let again = cluster.retry(async |client| client.send(again.clone()).await).await;
         assert_eq!((again.position, again.repeated), (7, true));
-        let page = cluster
-            .retry(async |client| client.history(again.conversation, 0, 100).await)
-            .await;
+        let read = HistoryRequest {
+            conversation: again.conversation,
+            caller: Some(Caller {
+                user: ann,
+                device: 1,
+                session: from.1,
+            }),
+            ..HistoryRequest::default()
+        };
+        let page = cluster.retry(async |client| client.history(read).await).await;
         let positions: Vec<_> = page
             .messages
             .iter()
@@ -310,10 +321,16 @@ fn a_leader_that_stops_and_one_that_dies_are_replaced_and_nothing_acknowledged_i
     cluster.restart(killed);
 
     let page = cluster.wait(async |cluster| {
-        let conversation = target_service::chat::ids::conversation_id(ann, bob);
-        cluster
-            .retry(async |client| client.history(conversation, 0, 100).await)
-            .await
+        let read = HistoryRequest {
+            conversation: target_service::chat::ids::conversation_id(ann, bob),
+            caller: Some(Caller {
+                user: ann,
+                device: 1,
+                session: from.1,
+            }),
+            ..HistoryRequest::default()
+        };
+        cluster.retry(async |client| client.history(read).await).await
     });
     let ids: Vec<_> = page
         .messages

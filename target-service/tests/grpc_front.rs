@@ -307,7 +307,7 @@ async fn refusals_reach_the_client_with_all_that_it_can_act_on() {
         (full.word(), full.retry_after()),
         ("OVERLOADED", Some(Duration::from_millis(1250)))
     );
-    let alone = client.history(3, 0, 10).await.outcome.unwrap_err();
+    let alone = client.history(HistoryRequest::default()).await.outcome.unwrap_err();
     assert_eq!((alone.word(), alone.surely_not_done()), ("NO_QUORUM", true));
     let ended = client.send(send(SESSION_ENDED)).await.outcome.unwrap_err();
     assert_eq!((ended.word(), ended.may_retry()), ("SESSION_ENDED", false));

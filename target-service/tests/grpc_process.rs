@@ -80,7 +80,7 @@ fn it_says_when_it_serves_and_stops_when_asked() {
     let dir = tempfile::tempdir().unwrap();
     let client = free_address();
     let file = config(dir.path(), &client);
-    let mut node = Running::start(Command::new(PROGRAM).args(["--config", &file]));
+    let mut node = Running::start(Command::new(PROGRAM).args(["--config", &file, "--bootstrap"]));
     let line = node.line();
     assert!(
         line.starts_with(&format!("ready client={client} peer=127.0.0.1:")),
@@ -129,6 +129,35 @@ fn what_can_not_work_is_2_and_named() {
 }
 
 #[test]
+fn an_empty_folder_is_founded_once_and_a_lost_one_never() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = config(dir.path(), &free_address());
+    let serves = |more: &[&str]| {
+        let mut node = Running::start(Command::new(PROGRAM).args(["--config", &file]).args(more));
+        assert!(node.line().starts_with("ready "), "it serves");
+        kill(node.pid(), Signal::SIGTERM).unwrap();
+        assert_eq!(node.end().0, Some(0));
+    };
+    let refused = || {
+        let (code, said) = ended(&["--config", &file]);
+        assert_eq!(code, Some(70), "{said}");
+        assert!(said.contains("is a founder") && said.contains("--bootstrap"), "{said}");
+    };
+    refused();
+    // A permit is as good as the argument, and is used up.
+    let permit = dir.path().join("permit");
+    fs::write(&permit, "").unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("bootstrap_permit = {permit:?}\n{text}")).unwrap();
+    serves(&[]);
+    assert!(!permit.exists());
+    serves(&[]);
+    fs::remove_dir_all(dir.path().join("data")).unwrap();
+    refused();
+    serves(&["--bootstrap"]);
+}
+
+#[test]
 fn a_disk_that_can_not_be_used_is_70() {
     let dir = tempfile::tempdir().unwrap();
     let file = config(dir.path(), &free_address());
@@ -143,7 +172,7 @@ fn a_disk_that_can_not_be_used_is_70() {
 fn it_dies_with_its_parent() {
     let dir = tempfile::tempdir().unwrap();
     let file = config(dir.path(), &free_address());
-    let script = "\"$0\" --config \"$1\" --die-with-parent $$ & wait";
+    let script = "\"$0\" --config \"$1\" --bootstrap --die-with-parent $$ & wait";
     let mut parent = Running::start(Command::new("sh").args(["-c", script, PROGRAM, &file]));
     assert!(parent.line().starts_with("ready "), "it serves");
     kill(parent.pid(), Signal::SIGKILL).unwrap();

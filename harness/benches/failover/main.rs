@@ -38,19 +38,34 @@ async fn measure(bench: &Bench) -> Result<()> {
         &head,
     );
     let mut silence = Table::new("The longest time without any acknowledgement around it", &head);
+    let mut writes = Table::new(
+        "What became of the writes from 250 ms before it to the first acknowledgement, from when each was meant to be sent",
+        &[&["row"][..], &Distribution::HEAD, &["not acknowledged"]].concat(),
+    );
     for row in ROWS.iter().filter(|row| bench.args.wants(row.name)) {
         let rounds = bench.args.rounds(row.rounds_quick, row.rounds);
-        match row.system.make(bench.args.seed)? {
-            Err(why) => {
-                first.row(row.name, [why.clone()]);
-                silence.row(row.name, [why]);
-            }
-            Ok(system) => {
-                let outages: Outages = outage::measure(bench, row, system, rounds).await?;
-                let last = [show(outages.bound), outages.not_applied.to_string()];
-                let cells = |samples| Distribution::of(samples).cells().into_iter().chain(last.clone());
-                first.row(row.name, cells(outages.first));
-                silence.row(row.name, cells(outages.silence));
+        // An unoptimised build has one pace.
+        let rates = if bench.args.quick { &row.rates[..1] } else { row.rates };
+        for &per_s in rates {
+            let name = match bench.args.quick {
+                true => row.name.to_owned(),
+                false => format!("{}, {per_s}/s", row.name),
+            };
+            match row.system.make(bench.args.seed)? {
+                Err(why) => {
+                    first.row(name.as_str(), [why.clone()]);
+                    silence.row(name.as_str(), [why.clone()]);
+                    writes.row(name.as_str(), [why]);
+                }
+                Ok(system) => {
+                    let outages: Outages = outage::measure(bench, row, per_s, system, rounds).await?;
+                    let last = [show(outages.bound), outages.not_applied.to_string()];
+                    let cells = |samples| Distribution::of(samples).cells().into_iter().chain(last.clone());
+                    first.row(name.as_str(), cells(outages.first));
+                    silence.row(name.as_str(), cells(outages.silence));
+                    let took = Distribution::of(outages.writes).cells().into_iter();
+                    writes.row(name.as_str(), took.chain([outages.failed.to_string()]));
+                }
             }
         }
     }
@@ -61,5 +76,10 @@ async fn measure(bench: &Bench) -> Result<()> {
     );
     bench.print(&first);
     bench.print(&silence);
+    writes.note(
+        "A write is tried once and given up after 250 ms; where the row says that writes are repeated, one that surely did \
+         not happen is tried again within milliseconds, and counts as one.",
+    );
+    bench.print(&writes);
     Ok(())
 }

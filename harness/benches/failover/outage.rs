@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use firedrill::{
     base::{Nanos, millis},
-    history::Class,
     system::{Stage, System},
-    workload::{LoadSpec, ProbeSpec, RetrySpec, ScheduleSpec},
+    workload::{LoadSpec, ProbeSpec, RetrySpec, ScheduleSpec, Workload},
 };
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -20,6 +19,17 @@ use crate::{
 
 /// Bytes of a write.
 const SIZE: u32 = 256;
+/// How a client repeats a write that it is told surely did not happen: soon, and never so often that it gives up on a
+/// leadership that changes hands.
+const RETRIES: RetrySpec = RetrySpec {
+    attempts: 50,
+    base_ms: 1,
+    cap_ms: 5,
+    budget_percent: 100,
+    budget_per_s: 1000,
+    back_off: true,
+    budget: false,
+};
 /// All writes are acknowledged for this long before each fault.
 const WELL_FOR: Duration = Duration::from_millis(500);
 const WELL_WITHIN: Duration = Duration::from_secs(60);
@@ -55,6 +65,17 @@ impl Pace {
         within_ms: 1000,
     };
 
+    /// So many writes a second, as patiently as [`Pace::FULL`]; in a quick round as [`Pace::QUICK`].
+    fn of(bench: &Bench, per_s: u32) -> Self {
+        if bench.args.quick {
+            return Self::QUICK;
+        }
+        Self {
+            spacing: Duration::from_secs(1) / per_s,
+            ..Self::FULL
+        }
+    }
+
     fn per_s(self) -> f64 {
         1.0 / self.spacing.as_secs_f64()
     }
@@ -72,6 +93,10 @@ pub(crate) struct Outages {
     pub(crate) first: Vec<Duration>,
     /// The longest time without any acknowledgement.
     pub(crate) silence: Vec<Duration>,
+    /// How long each write around a fault took, from when it was meant to be sent, all its attempts included.
+    pub(crate) writes: Vec<Duration>,
+    /// Writes around a fault that were not acknowledged in the end.
+    pub(crate) failed: u64,
     /// Faults that were not seen to happen, such as a transfer that the leader gave up: no samples.
     pub(crate) not_applied: u32,
     /// Nothing above is finer than this.
@@ -86,21 +111,26 @@ struct Outage {
     first: Nanos,
     /// The longest stretch without any acknowledgement.
     silence: (Nanos, Nanos),
+    /// How long each write around it took, if it was acknowledged.
+    writes: Vec<Option<Duration>>,
 }
 
 /// Measures one row.
-pub(crate) async fn measure(bench: &Bench, row: &Row, system: Box<dyn System>, rounds: u32) -> Result<Outages> {
-    let name: String = row.name.chars().filter(char::is_ascii_alphanumeric).collect();
+pub(crate) async fn measure(
+    bench: &Bench,
+    row: &Row,
+    per_s: u32,
+    system: Box<dyn System>,
+    rounds: u32,
+) -> Result<Outages> {
+    let name = format!(
+        "{}{per_s}",
+        row.name.replace(|it: char| !it.is_ascii_alphanumeric(), "")
+    );
     let rig = Rig::start(bench, &name, system).await?;
     rig.well(&row.system.group()).await?;
-    let stage = Stage {
-        recorder: rig.recorder.clone(),
-        clock: rig.clock,
-        streams: bench.streams,
-        number: 0,
-    };
-    let pace = if bench.args.quick { Pace::QUICK } else { Pace::FULL };
-    let mut workload = rig.system.workload(&[load(row.system.class(), pace)], stage)?;
+    let pace = Pace::of(bench, per_s);
+    let mut workload = probe(bench, &rig, row, per_s)?;
     workload.prepare().await?;
     workload.start().await?;
     let mut probes = Probes::new(rig.recorder.clone());
@@ -125,6 +155,8 @@ pub(crate) async fn measure(bench: &Bench, row: &Row, system: Box<dyn System>, r
         );
         outages.first.push(outage.first.since(outage.asked));
         outages.silence.push(to.since(from));
+        outages.failed += outage.writes.iter().filter(|took| took.is_none()).count() as u64;
+        outages.writes.extend(outage.writes.into_iter().flatten());
     }
     outages.bound = pace.spacing + Duration::from_secs_f64(workload.progress().lag_p99_ms / 1e3);
     workload.stop_sending().await;
@@ -133,19 +165,30 @@ pub(crate) async fn measure(bench: &Bench, row: &Row, system: Box<dyn System>, r
     Ok(outages)
 }
 
-/// Almost nothing but the probe.
-fn load(class: Class, pace: Pace) -> LoadSpec {
+/// A load that is almost nothing but the probe of a row, which has not begun.
+pub(crate) fn probe(bench: &Bench, rig: &Rig, row: &Row, per_s: u32) -> Result<Box<dyn Workload>> {
+    let stage = Stage {
+        recorder: rig.recorder.clone(),
+        clock: rig.clock,
+        streams: bench.streams,
+        number: 0,
+    };
+    Ok(rig.system.workload(&[load(row, Pace::of(bench, per_s))], stage)?)
+}
+
+fn load(row: &Row, pace: Pace) -> LoadSpec {
+    let once = RetrySpec {
+        attempts: 1,
+        ..RetrySpec::default()
+    };
     LoadSpec {
         system: "main".to_owned(),
-        class,
+        class: row.system.class(),
         users: 2,
         devices: 1,
         size_bytes: SIZE,
         schedule: ScheduleSpec::Constant { per_s: 1.0 },
-        retry: RetrySpec {
-            attempts: 1,
-            ..RetrySpec::default()
-        },
+        retry: if row.retried { RETRIES } else { once },
         op_timeout_ms: pace.within_ms,
         in_flight_max: 100,
         probe: Some(ProbeSpec { per_s: pace.per_s() }),
@@ -184,11 +227,16 @@ async fn outage(
     let around = |probe: &&Probe| probe.ok && probe.done >= asked.minus(AFTER) && probe.done <= first.plus(AFTER);
     let mut acknowledged: Vec<Nanos> = probes.all().iter().filter(around).map(|probe| probe.done).collect();
     acknowledged.sort_unstable();
+    let meant = |probe: &&Probe| probe.intended >= asked.minus(AFTER) && probe.intended <= first;
+    let writes = probes.all().iter().filter(meant);
+    let writes = writes.map(|probe| probe.ok.then(|| probe.done.since(probe.intended)));
+    let writes = writes.collect();
     rig.engine.heal(&id).await?;
     Ok(Ok(Outage {
         asked,
         first,
         silence: longest_gap(&acknowledged),
+        writes,
     }))
 }
 

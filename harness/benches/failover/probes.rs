@@ -13,6 +13,8 @@ const BATCH: usize = 4096;
 /// One write of the probe that has ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
+    /// When it was meant to be sent for the first time.
+    pub(crate) intended: Nanos,
     pub(crate) sent: Nanos,
     pub(crate) done: Nanos,
     /// It was acknowledged.
@@ -45,8 +47,10 @@ impl Probes {
             for event in &events {
                 if let Event::Op(op) = &**event
                     && op.probe
+                    && op.last
                 {
                     self.seen.push(Probe {
+                        intended: op.intended,
                         sent: op.sent,
                         done: op.done,
                         ok: op.outcome == Outcome::Ok,

@@ -2,7 +2,7 @@
 
 use firedrill::{
     backend::Plane,
-    fault::{FaultSpec, Isolate, Kill, Stop, TransferLeader},
+    fault::{FaultSpec, Freeze, Isolate, Kill, Stop, TransferLeader},
     history::Class,
     system::{System, clients::ETCD_GROUP},
     target::{ShardRef, Target, group_of},
@@ -78,6 +78,10 @@ pub(crate) struct Row {
     pub(crate) system: Kind,
     pub(crate) fault: fn() -> FaultSpec,
     pub(crate) shows: Shows,
+    /// Writes of the probe a second; each has a table row and a cluster of its own.
+    pub(crate) rates: &'static [u32],
+    /// Whether a client repeats a write that surely did not happen.
+    pub(crate) retried: bool,
     pub(crate) rounds: u32,
     pub(crate) rounds_quick: u32,
 }
@@ -100,6 +104,15 @@ const fn isolate_leader(plane: Plane) -> FaultSpec {
     })
 }
 
+const fn hand_over() -> FaultSpec {
+    FaultSpec::TransferLeader(TransferLeader {
+        shard: 0,
+        to: Target::AnyFollower,
+    })
+}
+
+const BOTH: &[u32] = &[300, 1000];
+
 /// Every row.
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -107,6 +120,8 @@ pub(crate) const ROWS: &[Row] = &[
         system: Kind::Messaging,
         fault: || FaultSpec::Kill(Kill(leader_of_shard())),
         shows: Shows::SentLater,
+        rates: BOTH,
+        retried: false,
         rounds: 50,
         rounds_quick: 2,
     },
@@ -115,6 +130,8 @@ pub(crate) const ROWS: &[Row] = &[
         system: Kind::Messaging,
         fault: || isolate(Plane::All),
         shows: Shows::SentLater,
+        rates: BOTH,
+        retried: false,
         rounds: 50,
         rounds_quick: 1,
     },
@@ -123,6 +140,8 @@ pub(crate) const ROWS: &[Row] = &[
         system: Kind::Messaging,
         fault: || isolate(Plane::BackEnd),
         shows: Shows::OtherNode,
+        rates: BOTH,
+        retried: false,
         rounds: 50,
         rounds_quick: 1,
     },
@@ -131,19 +150,48 @@ pub(crate) const ROWS: &[Row] = &[
         system: Kind::Messaging,
         fault: || FaultSpec::Stop(Stop(leader_of_shard())),
         shows: Shows::OtherNode,
+        rates: BOTH,
+        retried: false,
+        rounds: 50,
+        rounds_quick: 1,
+    },
+    Row {
+        name: "messaging: leader frozen",
+        system: Kind::Messaging,
+        fault: || FaultSpec::Freeze(Freeze(leader_of_shard())),
+        shows: Shows::SentLater,
+        rates: BOTH,
+        retried: false,
+        rounds: 50,
+        rounds_quick: 1,
+    },
+    Row {
+        name: "messaging: leader stopped, writes repeated",
+        system: Kind::Messaging,
+        fault: || FaultSpec::Stop(Stop(leader_of_shard())),
+        shows: Shows::OtherNode,
+        rates: BOTH,
+        retried: true,
+        rounds: 50,
+        rounds_quick: 1,
+    },
+    Row {
+        name: "messaging: leader hands over, writes repeated",
+        system: Kind::Messaging,
+        fault: hand_over,
+        shows: Shows::OtherNode,
+        rates: BOTH,
+        retried: true,
         rounds: 50,
         rounds_quick: 1,
     },
     Row {
         name: "messaging: leader hands over",
         system: Kind::Messaging,
-        fault: || {
-            FaultSpec::TransferLeader(TransferLeader {
-                shard: 0,
-                to: Target::AnyFollower,
-            })
-        },
+        fault: hand_over,
         shows: Shows::OtherNode,
+        rates: BOTH,
+        retried: false,
         rounds: 50,
         rounds_quick: 1,
     },
@@ -152,6 +200,8 @@ pub(crate) const ROWS: &[Row] = &[
         system: Kind::EtcdDefaults,
         fault: || FaultSpec::Kill(Kill(Target::Leader)),
         shows: Shows::SentLater,
+        rates: &[1000],
+        retried: false,
         rounds: 10,
         rounds_quick: 1,
     },
@@ -160,6 +210,8 @@ pub(crate) const ROWS: &[Row] = &[
         system: Kind::EtcdEqual,
         fault: || FaultSpec::Kill(Kill(Target::Leader)),
         shows: Shows::SentLater,
+        rates: &[1000],
+        retried: false,
         rounds: 10,
         rounds_quick: 1,
     },
@@ -168,6 +220,8 @@ pub(crate) const ROWS: &[Row] = &[
         system: Kind::EtcdDefaults,
         fault: || isolate_leader(Plane::All),
         shows: Shows::SentLater,
+        rates: &[1000],
+        retried: false,
         rounds: 10,
         rounds_quick: 1,
     },
@@ -176,6 +230,8 @@ pub(crate) const ROWS: &[Row] = &[
         system: Kind::EtcdEqual,
         fault: || isolate_leader(Plane::All),
         shows: Shows::SentLater,
+        rates: &[1000],
+        retried: false,
         rounds: 10,
         rounds_quick: 1,
     },

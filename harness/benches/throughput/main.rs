@@ -4,6 +4,8 @@
 //! A number in flight can only be held by clients that wait for their answers, so this is the one place where a load is
 //! closed-loop. Both systems are asked by the same loop, at the node that leads, with bodies of the same size, in turn.
 
+#[path = "../common/accounts.rs"]
+mod accounts;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/etcd.rs"]

@@ -1,22 +1,20 @@
 //! Messages, each client from an account of its own to another one, by the service's own client library.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use firedrill::workload::payload;
 use firedrill_proto::chat::v1::SendRequest;
-use target_service::client::{Attempt, ChannelOptions, Channels, Client};
+use target_service::client::Client;
 
-use crate::{SIZE, common::Result, in_flight::Attempts, rig::Rig};
+use crate::{
+    SIZE,
+    accounts::{account, client_of},
+    common::Result,
+    in_flight::Attempts,
+    rig::Rig,
+};
 
-const WITHIN: Duration = Duration::from_secs(5);
-/// Attempts at each sign-up and log-in, and the wait between two of them.
-const TRIES: u32 = 100;
-const AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Every account has one.
 const DEVICE: u32 = 1;
 
@@ -37,19 +35,12 @@ struct Sender {
 impl Messages {
     /// Signs up and logs in two accounts for each client.
     pub(crate) async fn prepare(rig: &Rig, clients: usize) -> Result<Self> {
-        let mut addresses = BTreeMap::new();
-        for (id, node) in (1..).zip(&rig.system.roster().nodes) {
-            let spec = rig.system.node_spec(&node.name)?;
-            let own = spec.listens.first().ok_or("a node listens nowhere")?;
-            addresses.insert(id, own.to_string());
-        }
-        let client = Client::new(Channels::new(addresses, ChannelOptions::default())).with_timeout(WITHIN);
-        client.refresh_routes().await.map_err(|error| error.to_string())?;
+        let client = client_of(rig).await?;
         let mut senders = Vec::with_capacity(clients);
         for number in 0..clients as u64 {
             let client = client.on_lane(number);
-            let (user, session) = account(rig, &client, 2 * number).await?;
-            let (recipient, _) = account(rig, &client, 2 * number + 1).await?;
+            let (user, session) = account(rig, &client, 2 * number, DEVICE).await?;
+            let (recipient, _) = account(rig, &client, 2 * number + 1, DEVICE).await?;
             senders.push(Sender {
                 client,
                 user,
@@ -63,26 +54,6 @@ impl Messages {
             items: AtomicU64::new(0),
         })
     }
-}
-
-/// Makes an account with a device that is logged in, so that what it gets is kept for that device.
-async fn account(rig: &Rig, client: &Client, number: u64) -> Result<(u64, u64)> {
-    let phone = format!("+999{number:010}");
-    let signed_up = patiently(rig, async || client.sign_up(&phone).await).await?;
-    let opened = patiently(rig, async || client.open_session(signed_up.user, DEVICE, number).await).await?;
-    Ok((signed_up.user, opened.session))
-}
-
-async fn patiently<T>(rig: &Rig, call: impl AsyncFn() -> Attempt<T>) -> Result<T> {
-    let mut last = String::new();
-    for _ in 0..TRIES {
-        match call().await.outcome {
-            Ok(answer) => return Ok(answer),
-            Err(error) => last = error.to_string(),
-        }
-        rig.clock.sleep(AGAIN_AFTER).await;
-    }
-    Err(format!("not done in {TRIES} attempts: {last}").into())
 }
 
 #[async_trait]

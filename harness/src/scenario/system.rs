@@ -103,6 +103,10 @@ pub const PLANTS: &[(&str, &str)] = &[
         "serve-after-removal",
         "a node goes on answering reads of a shard that it holds no more",
     ),
+    (
+        "forget-dedup",
+        "snapshots leave out which client ids were used, so that a retry is stored again",
+    ),
 ];
 
 /// The system under test.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::people::PeopleClient;
+use super::people::{Caller, PeopleClient};
 use crate::history::{GroupChange, NodeStatus, Notice, Outcome, ReadItem};
 
 /// Why an attempt was not ok.
@@ -272,8 +272,8 @@ pub trait ChatClient: PeopleClient {
     async fn subscribe(&self, resume: Resume, within: Duration) -> Answered<Box<dyn DeviceStream>>;
     /// Moves a device's cursor; answers where it is, which may be less far than asked for.
     async fn acknowledge(&self, resume: Resume, within: Duration) -> Answered<u64>;
-    /// Reads a page of a conversation behind `after`, linearizably.
-    async fn history(&self, conversation: u64, after: u64, within: Duration) -> Answered<Page>;
+    /// Reads a page of a conversation behind `after`, linearizably, as one of those who belong to it.
+    async fn history(&self, reader: Caller, conversation: u64, after: u64, within: Duration) -> Answered<Page>;
     /// Ends sessions on one part.
     async fn fence(&self, part: &str, sessions: &[u64], within: Duration) -> Answered<()>;
     /// What every node says of itself, digests of the applied state included.

@@ -54,6 +54,6 @@ pub trait PeopleClient: Send + Sync + 'static {
     async fn regroup(&self, change: &Regroup, within: Duration) -> Answered<Regrouped>;
     /// The first page of a conversation, as the caller may see it.
     async fn look(&self, caller: Caller, conversation: u64, within: Duration) -> Answered<Page>;
-    /// A page of a group behind `after`, linearizably, whoever belongs to it.
-    async fn audit(&self, group: u64, after: u64, within: Duration) -> Answered<Page>;
+    /// A page of a conversation behind `after`, linearizably, whoever belongs to it.
+    async fn audit(&self, conversation: u64, after: u64, within: Duration) -> Answered<Page>;
 }

@@ -10,7 +10,7 @@ pub(super) struct Key(Vec<u8>);
 /// The kinds of record. The numbers stand in stored files: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Space {
+pub(super) enum Space {
     Meta = 0,
     AccountByPhone = 1,
     Account = 2,

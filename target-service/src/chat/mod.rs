@@ -29,12 +29,13 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "plants"))]
+pub use crate::plant::Plant;
 pub use error::ChatError;
 #[doc(hidden)]
 pub use fuzz::fuzz_calls;
 pub use machine::{Machine, Settings};
-#[cfg(any(test, feature = "plants"))]
-pub use plants::{Plant, UnknownPlant};
 pub use query::{Counts, DeviceState, OutboxState};
 pub use refused::Refused;
 pub use reply::{Applied, Committed, Outcome, Reply};
+pub use snapshot::SnapshotBuild;

@@ -1,132 +1,35 @@
-//! Deliberately wrong behaviours, each of which a promise must catch. They count in the state, so that all replicas
-//! misbehave alike and a run can be repeated.
-
-use std::str::FromStr;
+//! The deliberately wrong behaviours of the state machine. They count in the state, so that all replicas misbehave alike and
+//! a run can be repeated.
 
 use firedrill_proto::chat::v1::{ContactMatch, Delivery, subscribe_event::Event};
 
 use super::{
     apply::Applier,
     error::ChatError,
-    keys::{Key, u64_at},
+    keys::{Key, Space, u64_at},
     records::{Account, ContactRecord, Conversation, Held, Member, Present},
     store,
 };
+use crate::plant::Plant;
 
-/// A wrong behaviour of the state machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plant {
-    /// Every 50th delivery is appended to the user's log twice, under two sequences.
-    Redeliver,
-    /// Every 50th delivery is held back until the next one of its conversation has gone to the user.
-    Reorder,
-    /// Every 100th delivery never happens.
-    DropDelivery,
-    /// A byte of every 100th delivery's body is flipped.
-    Corrupt,
-    /// Client ids are forgotten at once: a repeated send is stored again.
-    DupStore,
-    /// Groups take more members than they may have.
-    NoLimit,
-    /// Whoever was removed from an open group is still sent what is said in it.
-    LeakMembership,
-    /// A new member reads what was said before it came.
-    LeakHistory,
-    /// Whoever came last is not sent the first message after that.
-    MissJoined,
-    /// A stranger's message to a group is taken.
-    AcceptStrangers,
-    /// A contact that was found also appears in the list of somebody else.
-    PhantomContact,
-    /// Every 10th message is not counted as unread.
-    MiscountUnread,
-    /// A receipt says what it is told, whether there was a delivery or not.
-    EarlyReceipt,
-    /// A repeated sign-up makes another account.
-    DoubleAccount,
-    /// Every 10th message is also shown to a user whom it doesn't concern.
-    CrossLeak,
-    /// A sender's own devices are not shown every 10th of its messages.
-    ForgetOwnDevices,
+/// Whether it plays with what goes into users' logs.
+pub(super) const fn plays_with_deliveries(plant: Plant) -> bool {
+    matches!(
+        plant,
+        Plant::Redeliver
+            | Plant::Reorder
+            | Plant::DropDelivery
+            | Plant::Corrupt
+            | Plant::CrossLeak
+            | Plant::ForgetOwnDevices
+    )
 }
 
-impl Plant {
-    /// Every plant, with its name.
-    pub const ALL: &[(&str, Self)] = &[
-        ("redeliver", Self::Redeliver),
-        ("reorder", Self::Reorder),
-        ("drop-delivery", Self::DropDelivery),
-        ("corrupt", Self::Corrupt),
-        ("dup-store", Self::DupStore),
-        ("no-limit", Self::NoLimit),
-        ("leak-membership", Self::LeakMembership),
-        ("leak-history", Self::LeakHistory),
-        ("miss-joined", Self::MissJoined),
-        ("accept-strangers", Self::AcceptStrangers),
-        ("phantom-contact", Self::PhantomContact),
-        ("miscount-unread", Self::MiscountUnread),
-        ("early-receipt", Self::EarlyReceipt),
-        ("double-account", Self::DoubleAccount),
-        ("cross-leak", Self::CrossLeak),
-        ("forget-own-devices", Self::ForgetOwnDevices),
-    ];
-
-    /// Whether it plays with what goes into users' logs.
-    pub(super) const fn plays_with_deliveries(self) -> bool {
-        matches!(
-            self,
-            Self::Redeliver
-                | Self::Reorder
-                | Self::DropDelivery
-                | Self::Corrupt
-                | Self::CrossLeak
-                | Self::ForgetOwnDevices
-        )
-    }
-
-    /// Its name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Redeliver => "redeliver",
-            Self::Reorder => "reorder",
-            Self::DropDelivery => "drop-delivery",
-            Self::Corrupt => "corrupt",
-            Self::DupStore => "dup-store",
-            Self::NoLimit => "no-limit",
-            Self::LeakMembership => "leak-membership",
-            Self::LeakHistory => "leak-history",
-            Self::MissJoined => "miss-joined",
-            Self::AcceptStrangers => "accept-strangers",
-            Self::PhantomContact => "phantom-contact",
-            Self::MiscountUnread => "miscount-unread",
-            Self::EarlyReceipt => "early-receipt",
-            Self::DoubleAccount => "double-account",
-            Self::CrossLeak => "cross-leak",
-            Self::ForgetOwnDevices => "forget-own-devices",
-        }
-    }
-}
-
-/// There is no plant of this name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no plant {0:?} in the state machine: {names} are known", names = names())]
-pub struct UnknownPlant(String);
-
-fn names() -> String {
-    Plant::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-}
-
-impl FromStr for Plant {
-    type Err = UnknownPlant;
-
-    fn from_str(name: &str) -> Result<Self, UnknownPlant> {
-        Self::ALL
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, plant)| *plant)
-            .ok_or_else(|| UnknownPlant(name.to_owned()))
-    }
+/// `forget-dedup`: whether a snapshot leaves a record out.
+pub(super) fn left_out(plant: Option<Plant>, key: &[u8]) -> bool {
+    let first = key.first().copied();
+    let forgotten = [Space::Dedup, Space::DedupByTime].map(|space| Some(space as u8));
+    plant == Some(Plant::ForgetDedup) && forgotten.contains(&first)
 }
 
 /// How often `redeliver` and `reorder` strike, in deliveries.
@@ -287,20 +190,5 @@ impl Applier<'_> {
             store::put(&mut self.table, &account_key, &account)?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plants_are_found_by_name_and_others_are_refused() {
-        for (name, plant) in Plant::ALL {
-            assert_eq!(name.parse(), Ok(*plant));
-            assert_eq!(plant.name(), *name);
-        }
-        let error = "re-deliver".parse::<Plant>().unwrap_err().to_string();
-        assert!(Plant::ALL.iter().all(|(name, _)| error.contains(name)), "{error}");
     }
 }

@@ -3,8 +3,10 @@
 //! A snapshot is: magic, format, every record in key order as (key length, key, value length, value), and a CRC-32C of
 //! all before it. Lengths, format and checksum are 32-bit little-endian. Equal states give equal bytes.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
-use redb::ReadableTable as _;
+use redb::{ReadOnlyTable, ReadableTable as _};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{
@@ -20,6 +22,77 @@ const MAGIC: &[u8; 4] = b"FDCS";
 const HEADER: usize = 8;
 const CHECKSUM: usize = 4;
 
+/// A snapshot that is being written, a part at a time, while the state goes on: who writes a large one at once does nothing
+/// else meanwhile, and a leader that does nothing for long is taken for dead.
+pub struct SnapshotBuild {
+    /// The state as it was when this began.
+    table: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    as_of: (u64, u64),
+    out: Vec<u8>,
+    /// The key of the last record in `out`.
+    last: Option<Vec<u8>>,
+    /// So much of `out` is in `checksum`.
+    checked: usize,
+    checksum: u32,
+    #[cfg(any(test, feature = "plants"))]
+    plant: Option<super::Plant>,
+}
+
+impl std::fmt::Debug for SnapshotBuild {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut it = f.debug_struct("SnapshotBuild");
+        it.field("as_of", &self.as_of).field("bytes", &self.out.len()).finish()
+    }
+}
+
+impl SnapshotBuild {
+    /// The index and term that it is of.
+    #[must_use]
+    pub const fn as_of(&self) -> (u64, u64) {
+        self.as_of
+    }
+
+    /// Writes at least one more record, and no more once `bytes` were written. Gives the snapshot when it is whole.
+    ///
+    /// # Errors
+    /// When the database fails, a record is damaged, or too large for the format.
+    pub fn step(&mut self, bytes: usize) -> Result<Option<Bytes>, ChatError> {
+        let until = self.out.len().saturating_add(bytes);
+        let from = self.last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        let mut whole = true;
+        for item in self.table.range::<&[u8]>((from, Bound::Unbounded))? {
+            if last.is_some() && self.out.len() >= until {
+                whole = false;
+                break;
+            }
+            let (key, value) = item?;
+            // Damage must not spread to whoever is given this.
+            store::unsealed(key.value(), value.value())?;
+            last = Some(key.value().to_vec());
+            #[cfg(any(test, feature = "plants"))]
+            if super::plants::left_out(self.plant, key.value()) {
+                continue;
+            }
+            for part in [key.value(), value.value()] {
+                let len = u32::try_from(part.len())
+                    .map_err(|_| store::damaged(key.value(), "larger than a snapshot can carry"))?;
+                self.out.extend_from_slice(&len.to_le_bytes());
+                self.out.extend_from_slice(part);
+            }
+        }
+        self.last = last.or(self.last.take());
+        self.checksum = crc32c::crc32c_append(self.checksum, &self.out[self.checked..]);
+        self.checked = self.out.len();
+        if !whole {
+            return Ok(None);
+        }
+        let mut out = std::mem::take(&mut self.out);
+        out.extend_from_slice(&self.checksum.to_le_bytes());
+        Ok(Some(out.into()))
+    }
+}
+
 /// One record of a snapshot.
 type Record<'a> = (&'a [u8], &'a [u8]);
 
@@ -29,22 +102,32 @@ impl Machine {
     /// # Errors
     /// When the database fails, or a record is too large for the format.
     pub fn snapshot(&self) -> Result<Bytes, ChatError> {
+        let mut building = self.begin_snapshot()?;
+        loop {
+            if let Some(whole) = building.step(usize::MAX)? {
+                return Ok(whole);
+            }
+        }
+    }
+
+    /// Begins to write down the whole applied state, as of now: what is applied meanwhile is not in it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn begin_snapshot(&self) -> Result<SnapshotBuild, ChatError> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&FORMAT.to_le_bytes());
-        for item in self.read()?.iter()? {
-            let (key, value) = item?;
-            // Damage must not spread to whoever is given this.
-            store::unsealed(key.value(), value.value())?;
-            for part in [key.value(), value.value()] {
-                let len = u32::try_from(part.len())
-                    .map_err(|_| store::damaged(key.value(), "larger than a snapshot can carry"))?;
-                out.extend_from_slice(&len.to_le_bytes());
-                out.extend_from_slice(part);
-            }
-        }
-        out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
-        Ok(out.into())
+        Ok(SnapshotBuild {
+            table: self.read()?,
+            as_of: self.applied(),
+            out,
+            last: None,
+            checked: 0,
+            checksum: 0,
+            #[cfg(any(test, feature = "plants"))]
+            plant: self.plant,
+        })
     }
 
     /// Replaces the whole state by a snapshot taken at (`index`, `term`), durably: all of it, or none.

@@ -4,11 +4,11 @@ use std::{future::Future, time::Duration};
 
 use firedrill_proto::chat::v1::{
     AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest, PresenceResponse,
-    RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse,
-    SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse,
-    StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
-    admin_client::AdminClient, messaging_client::MessagingClient,
+    OpenSessionRequest, OpenSessionResponse, PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse,
+    RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest, SendResponse,
+    SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse,
+    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient,
+    messaging_client::MessagingClient,
 };
 use tonic::{
     Request, Response, Status,
@@ -239,20 +239,6 @@ impl Client {
         let request = |epoch| PresenceRequest { user, epoch };
         let call = |channel, request| async move { messaging(channel).presence(request).await };
         self.routed(self.router.shard_of_user(user), request, call).await
-    }
-
-    /// Reads a page of a conversation, linearizably.
-    pub async fn history(&self, conversation: u64, after: u64, limit: u32) -> Attempt<HistoryResponse> {
-        let request = |epoch| HistoryRequest {
-            conversation,
-            after,
-            limit,
-            epoch,
-            caller: None,
-        };
-        let call = |channel, request| async move { messaging(channel).history(request).await };
-        self.routed(self.router.shard_of_conversation(conversation), request, call)
-            .await
     }
 
     /// Starts a device's stream; the request's `epoch` is filled in. The deadline is for its start.

@@ -83,7 +83,7 @@ impl Client {
     }
 
     /// A page of a conversation as one of its members sees it; the request's `epoch` is filled in.
-    pub async fn history_as(&self, request: HistoryRequest) -> Attempt<HistoryResponse> {
+    pub async fn history(&self, request: HistoryRequest) -> Attempt<HistoryResponse> {
         let shard = self.router().shard_of_conversation(request.conversation);
         let request = |epoch| HistoryRequest { epoch, ..request };
         let call = |channel, request| async move { messaging(channel).history(request).await };

@@ -33,6 +33,11 @@ impl Members {
         }
     }
 
+    /// The members as applied.
+    pub(super) const fn applied(&self) -> &ConfState {
+        &self.applied
+    }
+
     /// A peer sent a snapshot of (index, version).
     pub(super) fn announced(&mut self, version: Option<(u64, u64)>) {
         self.announced = version.or(self.announced);

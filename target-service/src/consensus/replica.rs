@@ -518,7 +518,13 @@ impl Replica {
         self.raw.store().take_wanted()
     }
 
-    /// Offers the state as of (`index`, `term`), the applied one, to followers that need it.
+    /// The members of now, with the entry that made them.
+    #[must_use]
+    pub fn members_applied(&self) -> ConfState {
+        self.members.applied().clone()
+    }
+
+    /// Offers the state as of (`index`, `term`), an applied one whose members are still those of now, to followers that need it.
     pub fn offer_snapshot(&mut self, index: u64, term: u64, data: Bytes) {
         let mut snapshot = eraftpb::Snapshot {
             data,

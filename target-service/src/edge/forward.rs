@@ -291,7 +291,7 @@ impl ClientApi for Forward {
 
     async fn history(&self, request: HistoryRequest, call: Call) -> Answer<HistoryResponse> {
         let request = &request;
-        self.pass(call, |store| async move { store.history_as(*request).await })
+        self.pass(call, |store| async move { store.history(*request).await })
             .await
     }
 

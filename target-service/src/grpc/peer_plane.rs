@@ -14,9 +14,10 @@ use tonic::{
 };
 
 use super::peer_transport::{
-    CLUSTER_HEADER, FRAME_BYTES_MAX, INCARNATION_HEADER, NODE_HEADER, PeerOptions, PeerSink, PeerTransport,
-    WINDOW_BYTES,
+    AGREED_HEADER, CLUSTER_HEADER, FRAME_BYTES_MAX, INCARNATION_HEADER, NODE_HEADER, PeerOptions, PeerSink,
+    PeerTransport, WINDOW_BYTES,
 };
+use crate::node::PROTOCOL_HEADER;
 
 /// Streams that one peer may hold open at once: its own, and a few that are about to be given up.
 const STREAMS_MAX: u32 = 8;
@@ -53,7 +54,7 @@ struct PeerPlane<S> {
 
 impl<S: PeerSink> PeerPlane<S> {
     /// Whether the stream's opener is the peer that it was when it was first heard.
-    fn identify(&self, from: u64, headers: &MetadataMap) -> Result<(), Status> {
+    async fn identify(&self, from: u64, headers: &MetadataMap) -> Result<(), Status> {
         let Some(book) = self.transport.book() else {
             return Ok(());
         };
@@ -65,7 +66,11 @@ impl<S: PeerSink> PeerPlane<S> {
                 let what = format!("the header {INCARNATION_HEADER} must hold the incarnation of node {from}");
                 Status::failed_precondition(what)
             })?;
-        book.check(from, cluster, incarnation)
+        // Who is another's node is told that first.
+        let known = book.check(from, cluster, incarnation).await;
+        known
+            .and_then(|()| book.shares(from, text(PROTOCOL_HEADER)))
+            .and_then(|()| book.agrees(from, text(AGREED_HEADER).unwrap_or_default()))
             .inspect_err(|why| tracing::warn!(from, why, "a peer is not heard"))
             .map_err(Status::failed_precondition)
     }
@@ -101,7 +106,7 @@ impl<S: PeerSink> Replication for PeerPlane<S> {
         if !self.transport.knows(from) {
             return Err(unknown());
         }
-        self.identify(from, request.metadata())?;
+        self.identify(from, request.metadata()).await?;
         let incoming = self.transport.incoming(from).ok_or_else(unknown)?;
         let mut stream = request.into_inner();
         let mut frames = 0;

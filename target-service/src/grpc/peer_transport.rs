@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     env::{Clock, Streams, Transport},
-    node::NodeHandle,
+    node::{NodeHandle, PROTOCOL_HEADER},
 };
 
 /// Largest frame between nodes, in bytes: room for one entry of any size. Snapshots travel in parts.
@@ -49,6 +49,8 @@ pub(crate) const NODE_HEADER: &str = "chat-peer-node";
 pub(crate) const INCARNATION_HEADER: &str = "chat-peer-incarnation";
 /// The request header in which it names its cluster.
 pub(crate) const CLUSTER_HEADER: &str = "chat-peer-cluster";
+/// The request header in which it says how it is configured, where all nodes must be alike.
+pub(crate) const AGREED_HEADER: &str = "chat-peer-agreed";
 /// What may be on the way to a peer unread, in bytes: all that a stall can hold beyond the queue.
 pub(crate) const WINDOW_BYTES: u32 = 4 << 20;
 /// A connection that lasted this long proves that the peer serves: the back-off starts anew after it.
@@ -378,7 +380,14 @@ impl<S: PeerSink> Dialler<S> {
         let mut request = Request::new(entry.queue.frames(self.transport.node, self.peer));
         let headers = request.metadata_mut();
         headers.insert(NODE_HEADER, self.transport.node.into());
-        if let Some(own) = self.transport.book().map(PeerBook::own) {
+        if let Some(book) = self.transport.book() {
+            let own = book.own();
+            if let Ok(speaks) = book.speaks().to_string().parse() {
+                headers.insert(PROTOCOL_HEADER, speaks);
+            }
+            if let Ok(agreed) = book.agreed().parse() {
+                headers.insert(AGREED_HEADER, agreed);
+            }
             headers.insert(INCARNATION_HEADER, own.incarnation.into());
             // Checked with the rest of the configuration, so that it is a header's value.
             if let Ok(cluster) = own.cluster.parse() {

@@ -9,8 +9,9 @@ use firedrill_proto::chat::v1::{
 
 use super::{
     api::{Answer, Reason, Refusal},
-    inbox::{Inbox, Queued, Request},
+    inbox::{Inbox, Queued},
     recover::quorum_patience,
+    requests::Request,
     run::Node,
     shard::{RETRY_BUSY, ReadWait, Shard},
     verification::Carried,
@@ -241,11 +242,11 @@ impl Node {
                     Err(refusal) => self.answer(to, Err(refusal)),
                 }
             }
-            Request::Routes(to) => {
+            Request::Routes(_, to) => {
                 let routes = self.routes_answer();
                 self.answer(to, Ok(routes));
             }
-            Request::Status(to) => {
+            Request::Status(_, to) => {
                 let status = self.status(inbox);
                 self.answer(to, Ok(status));
             }

@@ -1,6 +1,11 @@
 //! A node's configuration, as its file says it. Every field but the identity, the addresses and the folder has a default.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,113 +13,10 @@ use super::{
     admission::{Capacity, LoginRamp, Protections},
     versions::Versions,
 };
-use crate::chat::{Settings, validate::GROUP_MEMBERS_MAX};
-
-/// Deliberately wrong behaviours. They exist only in binaries built with the feature `plants`; asking another binary for
-/// one is an error, never a silent pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Plant {
-    /// Answers a send as soon as the leader has proposed it, and never syncs its log.
-    AckBeforeDurable,
-    /// Answers once a majority has it in memory: nobody has written or synced it.
-    ForgetAfterPowerLoss,
-    /// Delivers a message twice, under two sequences.
-    Redeliver,
-    /// Swaps two deliveries of one conversation.
-    Reorder,
-    /// Never delivers some messages.
-    DropDelivery,
-    /// Flips a byte of some bodies.
-    Corrupt,
-    /// Forgets client ids, so that a retry is stored again.
-    DupStore,
-    /// Answers reads of a conversation from what the replica has applied, whoever leads.
-    Stale,
-    /// Groups take more members than they may have.
-    NoLimit,
-    /// Whoever was removed from an open group is still sent what is said in it.
-    LeakMembership,
-    /// A new member reads what was said before it came.
-    LeakHistory,
-    /// Whoever came last is not sent the first message after that.
-    MissJoined,
-    /// A stranger's message to a group is taken.
-    AcceptStrangers,
-    /// A contact that was found also appears in the list of somebody else.
-    PhantomContact,
-    /// Every 10th message is not counted as unread.
-    MiscountUnread,
-    /// A receipt says what it is told, whether there was a delivery or not.
-    EarlyReceipt,
-    /// A repeated sign-up makes another account.
-    DoubleAccount,
-    /// Every 10th message is also shown to a user whom it doesn't concern.
-    CrossLeak,
-    /// A sender's own devices are not shown every 10th of its messages.
-    ForgetOwnDevices,
-    /// A node goes on answering reads of a shard that it holds no more.
-    ServeAfterRemoval,
-}
-
-impl Plant {
-    /// Every plant.
-    pub const ALL: [Self; 20] = [
-        Self::AckBeforeDurable,
-        Self::ForgetAfterPowerLoss,
-        Self::Redeliver,
-        Self::Reorder,
-        Self::DropDelivery,
-        Self::Corrupt,
-        Self::DupStore,
-        Self::Stale,
-        Self::NoLimit,
-        Self::LeakMembership,
-        Self::LeakHistory,
-        Self::MissJoined,
-        Self::AcceptStrangers,
-        Self::PhantomContact,
-        Self::MiscountUnread,
-        Self::EarlyReceipt,
-        Self::DoubleAccount,
-        Self::CrossLeak,
-        Self::ForgetOwnDevices,
-        Self::ServeAfterRemoval,
-    ];
-
-    /// Its name, as configuration and status write it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AckBeforeDurable => "ack-before-durable",
-            Self::ForgetAfterPowerLoss => "forget-after-power-loss",
-            Self::Redeliver => "redeliver",
-            Self::Reorder => "reorder",
-            Self::DropDelivery => "drop-delivery",
-            Self::Corrupt => "corrupt",
-            Self::DupStore => "dup-store",
-            Self::Stale => "stale",
-            Self::NoLimit => "no-limit",
-            Self::LeakMembership => "leak-membership",
-            Self::LeakHistory => "leak-history",
-            Self::MissJoined => "miss-joined",
-            Self::AcceptStrangers => "accept-strangers",
-            Self::PhantomContact => "phantom-contact",
-            Self::MiscountUnread => "miscount-unread",
-            Self::EarlyReceipt => "early-receipt",
-            Self::DoubleAccount => "double-account",
-            Self::CrossLeak => "cross-leak",
-            Self::ForgetOwnDevices => "forget-own-devices",
-            Self::ServeAfterRemoval => "serve-after-removal",
-        }
-    }
-
-    /// The plant called `name`.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|plant| plant.as_str() == name)
-    }
-}
+use crate::{
+    chat::{Settings, validate::GROUP_MEMBERS_MAX},
+    plant::Plant,
+};
 
 /// How long things take, and how often they happen. Milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +73,8 @@ pub struct Bounds {
     pub inbox: usize,
     /// Batches of peer messages waiting for the loop; over it they are dropped, as a network would.
     pub peer_inbox: usize,
+    /// Bytes of peer messages waiting for the loop; over it they are dropped as well. A batch that waits alone may be larger.
+    pub peer_inbox_bytes: usize,
     /// Proposals of one shard that wait for their outcome.
     pub proposals_per_shard: usize,
     /// Linearizable reads of one shard that wait for their confirmation.
@@ -206,6 +110,7 @@ impl Default for Bounds {
         Self {
             inbox: 4096,
             peer_inbox: 4096,
+            peer_inbox_bytes: 64 << 20,
             proposals_per_shard: 2048,
             reads_per_shard: 4096,
             streams: 20_000,
@@ -310,6 +215,18 @@ pub struct NodeConfig {
     /// Every node of the cluster, this one included, and the address at which this node reaches it.
     #[serde(with = "peer_keys")]
     pub peers: BTreeMap<u64, SocketAddr>,
+    /// The nodes that the cluster began with, which never changes; empty is all of `peers`. A node that is added later
+    /// stands in everybody's `peers`, and here nowhere: it holds nothing until replicas are moved to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub founders: Vec<u64>,
+    /// Whether a founder whose folder is empty may found a new cluster. No file can say so, since it would still say so
+    /// when the folder is lost: it is asked for at one start (`--bootstrap`, or `bootstrap_permit`).
+    #[serde(skip)]
+    pub bootstrap: bool,
+    /// A file that permits the founding by being there, and is removed once the folder is founded: for whoever starts
+    /// nodes with the same command each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap_permit: Option<PathBuf>,
     /// Where clients are served.
     pub client_listen: SocketAddr,
     /// Where peers are served.
@@ -464,6 +381,13 @@ impl NodeConfig {
         if self.peers.len() > 64 {
             return bad("peers", self.peers.len().to_string(), "at most 64 nodes");
         }
+        if let Some(stranger) = self.founders.iter().find(|id| !self.peers.contains_key(id)) {
+            return bad(
+                "founders",
+                stranger.to_string(),
+                "founders are nodes: peers must list each of them, even those that are gone",
+            );
+        }
         if self.cluster.len() > 64 || !self.cluster.bytes().all(|byte| byte.is_ascii_graphic()) {
             return bad(
                 "cluster",
@@ -538,8 +462,13 @@ impl NodeConfig {
                 return bad(key, "0".to_owned(), "at least 1");
             }
         }
-        if self.bounds.outbox_bytes == 0 {
-            return bad("bounds.outbox_bytes", "0".to_owned(), "at least 1");
+        for (key, value) in [
+            ("bounds.outbox_bytes", self.bounds.outbox_bytes),
+            ("bounds.peer_inbox_bytes", self.bounds.peer_inbox_bytes),
+        ] {
+            if value == 0 {
+                return bad(key, "0".to_owned(), "at least 1");
+            }
         }
         for (key, value) in [
             ("retention.checkpoint_every", self.retention.checkpoint_every),
@@ -557,6 +486,45 @@ impl NodeConfig {
             Some(plant) if cfg!(not(feature = "plants")) => Err(ConfigError::NoPlants(plant.as_str().to_owned())),
             _ => Ok(()),
         }
+    }
+
+    /// What has to be the same at every node, each with the key that says it. Peers compare it when they connect.
+    #[must_use]
+    pub fn agreed(&self) -> BTreeMap<String, String> {
+        let Settings {
+            dedup_ms,
+            outbox_max,
+            stream_max,
+            pending_max,
+            // Said by `bounds.group_members`.
+            group_max: _,
+            code_ms,
+            dead_letters_max,
+        } = self.state;
+        let founding: Vec<String> = self.founding().iter().map(u64::to_string).collect();
+        let numbers = [
+            ("shards", u64::from(self.shards)),
+            ("bounds.group_members", self.bounds.group_members),
+            ("state.dedup_ms", dedup_ms),
+            ("state.outbox_max", outbox_max),
+            ("state.stream_max", stream_max),
+            ("state.pending_max", pending_max),
+            ("state.code_ms", code_ms),
+            ("state.dead_letters_max", dead_letters_max),
+        ];
+        let numbers = numbers.map(|(key, value)| (key.to_owned(), value.to_string()));
+        let founders = ("founders".to_owned(), founding.join(","));
+        numbers.into_iter().chain([founders]).collect()
+    }
+
+    /// The nodes that the cluster began with, in the order of their ids.
+    #[must_use]
+    pub fn founding(&self) -> Vec<u64> {
+        if self.founders.is_empty() {
+            return self.peers.keys().copied().collect();
+        }
+        let founders: BTreeSet<u64> = self.founders.iter().copied().collect();
+        founders.into_iter().collect()
     }
 
     /// The ids of the other nodes.
@@ -641,6 +609,12 @@ shards = 4
             ("shards = 4", "shards = 0", "between 1 and 1024"),
             ("shards = 4", "shards = 4\nshrads = 1", "shrads"),
             ("1 = ", "one = ", "not a node id"),
+            ("shards = 4", "shards = 4\nfounders = [1, 9]", "founders is 9"),
+            (
+                "shards = 4",
+                "shards = 4\nbootstrap = true",
+                "unknown field `bootstrap`",
+            ),
             ("[peers]", "[timing]\nelection_ms_min = 60\n[peers]", "two heartbeats"),
             ("[peers]", "[timing]\nelection_ms_max = 300\n[peers]", "collide"),
             ("[peers]", "[bounds]\nstream_queue = 0\n[peers]", "stream_queue"),
@@ -670,16 +644,6 @@ shards = 4
                 read.unwrap_err(),
                 ConfigError::NoPlants("ack-before-durable".to_owned())
             );
-        }
-    }
-
-    #[test]
-    fn names_of_plants_are_those_of_the_file() {
-        for plant in Plant::ALL {
-            let text = TEXT.replace("shards = 4", &format!("shards = 4\nplant = {:?}", plant.as_str()));
-            let config: NodeConfig = toml::from_str(&text).unwrap();
-            assert_eq!(config.plant, Some(plant));
-            assert_eq!(Plant::named(plant.as_str()), Some(plant));
         }
     }
 }

@@ -137,7 +137,9 @@ impl Node {
         if must_sync {
             let before = self.clock.now();
             self.sync()?;
-            self.sync_times.record(self.clock.now().saturating_sub(before));
+            let took = self.clock.now().saturating_sub(before);
+            self.sync_times.record(took);
+            self.instruments.synced(took);
         }
         Ok(())
     }
@@ -193,13 +195,10 @@ impl Node {
             outboxes = std::mem::take(&mut applied.outboxes);
             shard.after_apply(applied, &mut self.net, now).map_err(chat)?;
         }
-        let (index, term) = shard.machine.applied();
-        shard.replica.applied(index);
+        shard.replica.applied(shard.machine.applied().0);
         shard.serve_reads(now).map_err(chat)?;
         if shard.replica.wants_snapshot() {
-            let data = shard.machine.snapshot().map_err(chat)?;
-            tracing::info!(shard = id, index, bytes = data.len(), "offers a snapshot");
-            shard.replica.offer_snapshot(index, term, data);
+            shard.want_snapshot().map_err(chat)?;
         }
         let changed = shard.observe(now).map_err(chat)?;
         if let (true, Some(term), Some(observer)) = (changed, shard.led, &self.observer) {

@@ -25,7 +25,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     api::{Answer, Call, ClientApi, Reason, Refusal, Subscription},
     config::NodeConfig,
-    inbox::{FromPeer, Inbox, Queued, Reply, Request},
+    inbox::{FromPeer, Inbox, Queued, Reply, Room},
+    metrics::Operations,
+    requests::Request,
     versions::Protocols,
 };
 use crate::env::Clock;
@@ -43,6 +45,8 @@ pub struct NodeHandle {
     speaks: Protocols,
     refused: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
+    peer_room: Room,
+    operations: Operations,
 }
 
 /// The two ends of a node's queues: the handle for the fronts and the transport, the inbox for [`super::run`].
@@ -61,6 +65,8 @@ pub fn channel(config: &NodeConfig, clock: Clock) -> (NodeHandle, Inbox) {
         speaks: config.versions.speaks(),
         refused: refused.clone(),
         dropped: Arc::default(),
+        peer_room: Room::new(config.bounds.peer_inbox_bytes),
+        operations: Operations::default(),
     };
     let inbox = Inbox {
         calls: calls_in,
@@ -68,6 +74,8 @@ pub fn channel(config: &NodeConfig, clock: Clock) -> (NodeHandle, Inbox) {
         peers: peers_in,
         stop: stop_in,
         refused,
+        peer_room: handle.peer_room.clone(),
+        dropped: handle.dropped.clone(),
     };
     (handle, inbox)
 }
@@ -75,7 +83,15 @@ pub fn channel(config: &NodeConfig, clock: Clock) -> (NodeHandle, Inbox) {
 impl NodeHandle {
     /// Hands over what `from` sent, in its order. Never waits: a full queue drops all of it.
     pub fn deliver(&self, from: u64, messages: Vec<PeerMessage>) {
-        if !messages.is_empty() && self.peers.try_send(FromPeer::Messages { from, messages }).is_err() {
+        if messages.is_empty() {
+            return;
+        }
+        let bytes = messages.iter().map(prost::Message::encoded_len).sum();
+        let taken = self.peer_room.take(bytes).is_some_and(|room| {
+            let batch = FromPeer::Messages { from, messages, room };
+            self.peers.try_send(batch).is_ok()
+        });
+        if !taken {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -118,8 +134,24 @@ impl NodeHandle {
             return Err(Refusal::new(Reason::UnsupportedVersion, message));
         };
         let (reply, answer) = oneshot::channel();
+        let request = request(reply);
+        let (name, class, came) = (request.name(), request.class(), self.clock.now());
+        let answer = self.queue(call, protocol, request, answer).await;
+        let took = self.clock.now().saturating_sub(came);
+        self.operations.answered(name, class, &answer, took);
+        answer
+    }
+
+    /// Has the loop do it, and waits for the answer.
+    async fn queue<T>(
+        &self,
+        call: Call,
+        protocol: u32,
+        request: Request,
+        answer: oneshot::Receiver<Answer<T>>,
+    ) -> Answer<T> {
         let queued = Queued {
-            request: request(reply),
+            request,
             deadline: call.timeout.map(|timeout| self.clock.now() + timeout),
             protocol,
             span: tracing::Span::current(),
@@ -223,12 +255,12 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::History(request, reply)).await
     }
 
-    async fn routes(&self, _: RoutesRequest, call: Call) -> Answer<RoutesResponse> {
-        self.ask(call, Request::Routes).await
+    async fn routes(&self, request: RoutesRequest, call: Call) -> Answer<RoutesResponse> {
+        self.ask(call, |reply| Request::Routes(request, reply)).await
     }
 
-    async fn status(&self, _: StatusRequest, call: Call) -> Answer<StatusResponse> {
-        self.ask(call, Request::Status).await
+    async fn status(&self, request: StatusRequest, call: Call) -> Answer<StatusResponse> {
+        self.ask(call, |reply| Request::Status(request, reply)).await
     }
 
     async fn transfer_leader(&self, request: TransferLeaderRequest, call: Call) -> Answer<TransferLeaderResponse> {

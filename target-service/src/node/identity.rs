@@ -4,6 +4,10 @@
 //! would vote again with what it holds, and an emptied folder under the old id would forget what it promised. So the
 //! first start writes down whose folder it is, together with a number that no other folder has (its incarnation); later
 //! starts refuse a folder that is another's, and peers refuse a node that comes back with another incarnation.
+//!
+//! That leaves two founders whose folders are lost together: neither remembers the other's incarnation, and two of three
+//! would be a majority that knows nothing. So an empty folder is not made a founder's unless that was asked for at this very
+//! start. A node that is no founder needs no leave: it has no vote until those who have let it in.
 
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
@@ -41,6 +45,13 @@ pub enum IdentityError {
         "the data folder holds {0} and no {FILE}: whose it is can't be told, and a node must not guess what it voted"
     )]
     Missing(String),
+    /// A founder's folder is empty, and nobody asked for a new cluster.
+    #[error(
+        "the data folder is empty, and node {0} is a founder of cluster {1:?}: if the cluster is new, start each founder \
+         once with --bootstrap; if the folder was lost, give it back, or leave node {0} gone, add a node under an id that \
+         was never used (in peers, not in founders) and move its replicas there"
+    )]
+    NotFounding(u64, String),
     /// The folder is another node's.
     #[error(
         "the data folder belongs to node {0} of cluster {1:?}, this is node {2} of cluster {3:?}: give each node its own folder"
@@ -73,6 +84,16 @@ impl Identity {
             if let Some(name) = disk.list(dir)?.first() {
                 return Err(IdentityError::Missing(format!("{dir}/{name}")));
             }
+        }
+        if config.founding().contains(&config.node) {
+            if !config.bootstrap {
+                return Err(IdentityError::NotFounding(config.node, config.cluster.clone()));
+            }
+        } else {
+            tracing::info!(
+                node = config.node,
+                "no founder: it holds nothing until replicas are moved to it"
+            );
         }
         // Two folders of one node have the same seed, but not the same hour of birth.
         let mut rng = Streams::new(config.seed).stream(&format!("identity/{}", config.node));
@@ -120,6 +141,25 @@ mod tests {
         let emptied = open(&config, &SimDisk::new(), 2000).unwrap();
         assert_eq!(emptied.node, first.node);
         assert_ne!(emptied.incarnation, first.incarnation);
+    }
+
+    #[tokio::test]
+    async fn an_empty_folder_founds_nothing_unless_that_is_asked_for() {
+        let (mut config, disk) = (config(1, 3, 1), SimDisk::new());
+        config.bootstrap = false;
+        let refused = open(&config, &disk, 1000).unwrap_err();
+        assert!(refused.contains("node 1 is a founder of cluster \"\""), "{refused}");
+        assert!(!disk.exists("identity").unwrap());
+        config.bootstrap = true;
+        let founded = open(&config, &disk, 1000).unwrap();
+        config.bootstrap = false;
+        assert_eq!(
+            open(&config, &disk, 2000),
+            Ok(founded),
+            "a founded folder needs no leave"
+        );
+        config.founders = vec![2, 3];
+        assert_eq!(open(&config, &SimDisk::new(), 2000).map(|it| it.node), Ok(1));
     }
 
     #[tokio::test]

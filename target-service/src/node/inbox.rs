@@ -1,86 +1,21 @@
 //! The queues into a node's loop. All are bounded, and none makes anybody wait: what doesn't fit is refused, or, between
 //! peers, dropped.
 
-use std::time::Duration;
-
-use firedrill_proto::chat::v1::{
-    AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
-    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
-    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
-    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
-    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
-    PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
-    RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
-    SignUpResponse, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
+
+use firedrill_proto::chat::v1::PeerMessage;
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{Answer, Refusal, Subscription};
+use super::{api::Answer, requests::Request};
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Answer<T>>;
-
-/// One call, and where its answer goes.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Code(RequestCodeRequest, Reply<RequestCodeResponse>),
-    SignUp(SignUpRequest, Reply<SignUpResponse>),
-    OpenSession(OpenSessionRequest, Reply<OpenSessionResponse>),
-    Send(SendRequest, Reply<SendResponse>),
-    Subscribe(SubscribeRequest, Reply<Subscription>),
-    Acknowledge(AcknowledgeRequest, Reply<AcknowledgeResponse>),
-    Presence(PresenceRequest, Reply<PresenceResponse>),
-    Open(OpenRequest, Reply<OpenResponse>),
-    Sync(OpenRequest, Reply<OpenResponse>),
-    Acquit(AcquitRequest, Reply<AcquitResponse>),
-    ImportContacts(ImportContactsRequest, Reply<ImportContactsResponse>),
-    Contacts(ContactsRequest, Reply<ContactsResponse>),
-    ChangeGroup(ChangeGroupRequest, Reply<ChangeGroupResponse>),
-    Members(MembersRequest, Reply<MembersResponse>),
-    Audit(AuditRequest, Reply<AuditResponse>),
-    History(HistoryRequest, Reply<HistoryResponse>),
-    Routes(Reply<RoutesResponse>),
-    Status(Reply<StatusResponse>),
-    TransferLeader(TransferLeaderRequest, Reply<TransferLeaderResponse>),
-    Fence(FenceRequest, Reply<FenceResponse>),
-    SetVerification(SetVerificationRequest, Reply<SetVerificationResponse>),
-    RampLogins(RampLoginsRequest, Reply<RampLoginsResponse>),
-    Digest(DigestRequest, Reply<DigestResponse>),
-    MoveReplica(MoveReplicaRequest, Reply<MoveReplicaResponse>),
-    AbortOperation(AbortOperationRequest, Reply<AbortOperationResponse>),
-}
-
-impl Request {
-    /// Turns it away. Whoever doesn't listen any more needs no answer.
-    pub(crate) fn refuse(self, refusal: Refusal) {
-        match self {
-            Self::Code(_, to) => drop(to.send(Err(refusal))),
-            Self::SignUp(_, to) => drop(to.send(Err(refusal))),
-            Self::OpenSession(_, to) => drop(to.send(Err(refusal))),
-            Self::Send(_, to) => drop(to.send(Err(refusal))),
-            Self::Subscribe(_, to) => drop(to.send(Err(refusal))),
-            Self::Acknowledge(_, to) => drop(to.send(Err(refusal))),
-            Self::Presence(_, to) => drop(to.send(Err(refusal))),
-            Self::Open(_, to) | Self::Sync(_, to) => drop(to.send(Err(refusal))),
-            Self::Acquit(_, to) => drop(to.send(Err(refusal))),
-            Self::ImportContacts(_, to) => drop(to.send(Err(refusal))),
-            Self::Contacts(_, to) => drop(to.send(Err(refusal))),
-            Self::ChangeGroup(_, to) => drop(to.send(Err(refusal))),
-            Self::Members(_, to) => drop(to.send(Err(refusal))),
-            Self::Audit(_, to) => drop(to.send(Err(refusal))),
-            Self::History(_, to) => drop(to.send(Err(refusal))),
-            Self::Routes(to) => drop(to.send(Err(refusal))),
-            Self::Status(to) => drop(to.send(Err(refusal))),
-            Self::TransferLeader(_, to) => drop(to.send(Err(refusal))),
-            Self::Fence(_, to) => drop(to.send(Err(refusal))),
-            Self::SetVerification(_, to) => drop(to.send(Err(refusal))),
-            Self::RampLogins(_, to) => drop(to.send(Err(refusal))),
-            Self::Digest(_, to) => drop(to.send(Err(refusal))),
-            Self::MoveReplica(_, to) => drop(to.send(Err(refusal))),
-            Self::AbortOperation(_, to) => drop(to.send(Err(refusal))),
-        }
-    }
-}
 
 /// A call in the queue.
 #[derive(Debug)]
@@ -94,11 +29,65 @@ pub(crate) struct Queued {
     pub(crate) span: tracing::Span,
 }
 
+/// The bytes that may wait in a queue. Cloning shares them.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    taken: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// Some of a [`Room`], given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    of: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            taken: Arc::default(),
+            max,
+        }
+    }
+
+    /// Takes `bytes` if they fit, or if nothing else waits.
+    pub(crate) fn take(&self, bytes: usize) -> Option<Taken> {
+        let fits = |taken: usize| {
+            let then = taken.saturating_add(bytes);
+            (taken == 0 || then <= self.max).then_some(then)
+        };
+        let before = self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits);
+        before.is_ok().then(|| Taken {
+            of: Arc::clone(&self.taken),
+            bytes,
+        })
+    }
+
+    /// The bytes that are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
 /// What a peer, or the transport to it, said.
 #[derive(Debug)]
 pub(crate) enum FromPeer {
-    Messages { from: u64, messages: Vec<PeerMessage> },
-    Reset { peer: u64 },
+    Messages {
+        from: u64,
+        messages: Vec<PeerMessage>,
+        /// What they take of the queue's bytes, until they are heard.
+        room: Taken,
+    },
+    Reset {
+        peer: u64,
+    },
 }
 
 /// The receiving end of a node's queues: given to [`super::run`], once.
@@ -110,5 +99,37 @@ pub struct Inbox {
     /// Open until the loop has ended, and all it does with it.
     pub(crate) stop: mpsc::Receiver<()>,
     /// Calls refused before they reached the loop.
-    pub(crate) refused: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    pub(crate) refused: Arc<AtomicU64>,
+    /// The bytes that wait in `peers`.
+    pub(crate) peer_room: Room,
+    /// Batches of peers that were dropped before they reached the loop.
+    pub(crate) dropped: Arc<AtomicU64>,
+}
+
+impl Inbox {
+    pub(crate) fn peers_dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_given_back_and_what_is_larger_than_all_of_it_goes_alone() {
+        let room = Room::new(100);
+        let first = room.take(60);
+        assert!(first.is_some() && room.take(41).is_none());
+        let second = room.take(40);
+        assert_eq!((second.is_some(), room.taken()), (true, 100));
+        drop(first);
+        assert_eq!(room.taken(), 40);
+        assert!(room.take(1000).is_none());
+        drop(second);
+        let alone = room.take(1000);
+        assert!(alone.is_some() && room.take(1).is_none());
+        drop(alone);
+        assert_eq!(room.taken(), 0);
+    }
 }

@@ -39,9 +39,10 @@ impl Node {
                 self.shards.contains_key(&id),
                 placement::holds(&self.map, id, self.config.node),
             );
-            if holds && !held {
+            let set_aside = self.quarantined.contains_key(&id);
+            if holds && !held && !set_aside {
                 self.start_shard(id, now)?;
-            } else if held && !holds {
+            } else if (held || set_aside) && !holds {
                 self.leave_shard(id)?;
             }
         }
@@ -63,7 +64,7 @@ impl Node {
     /// The shard's other replicas have agreed without this node's: whoever waits here is told to go there.
     fn leave_shard(&mut self, id: u32) -> Result<(), NodeError> {
         #[cfg(feature = "plants")]
-        if self.config.plant == Some(super::config::Plant::ServeAfterRemoval) {
+        if self.config.plant == Some(crate::plant::Plant::ServeAfterRemoval) {
             return Ok(());
         }
         tracing::info!(shard = id, "the replica leaves this node");
@@ -72,6 +73,7 @@ impl Node {
             shard.step_down();
         }
         recover::forget_shard(id, &*self.disk, &mut self.log)?;
+        self.quarantined.remove(&id);
         Ok(())
     }
 

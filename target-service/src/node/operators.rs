@@ -110,7 +110,7 @@ impl Node {
             node: self.config.node,
             zone: self.config.zone.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            plant: self.config.plant.map_or("", super::config::Plant::as_str).to_owned(),
+            plant: self.config.plant.map_or("", crate::plant::Plant::as_str).to_owned(),
             map_epoch: self.routes.epoch(),
             placement: Some(self.placement_status()),
             shards: self.shards.values().map(Shard::status).collect(),

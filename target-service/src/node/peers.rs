@@ -57,7 +57,9 @@ fn restorable(council: &Council, message: &RaftMessage) -> Result<(), Malformed>
 impl Node {
     pub(super) fn hear(&mut self, message: FromPeer) -> Result<(), NodeError> {
         match message {
-            FromPeer::Messages { from, messages } if self.config.others().any(|peer| peer == from) => {
+            FromPeer::Messages { from, messages, room } if self.config.others().any(|peer| peer == from) => {
+                // What is being worked on waits no more.
+                drop(room);
                 for message in messages {
                     let taken = self.peer_message(from, message);
                     self.contain(taken)?;

@@ -4,19 +4,11 @@ use firedrill_proto::chat::v1::{HistoryRequest, HistoryResponse, SendResponse};
 
 use super::{
     api::{Reason, Refusal},
-    config::Plant,
     inbox::Reply as To,
     run::Node,
     waiting::Waiting,
 };
-use crate::chat::{self, Machine, validate::QUERY_ITEMS_MAX};
-
-/// Hands the state machine's plants on to it.
-pub(super) fn planted(mut machine: Machine, plant: Option<Plant>) -> Machine {
-    let known = plant.and_then(|plant| plant.as_str().parse::<chat::Plant>().ok());
-    machine.set_plant(known);
-    machine
-}
+use crate::{chat::validate::QUERY_ITEMS_MAX, plant::Plant};
 
 /// `ack-before-durable` and `forget-after-power-loss`: the log stays in memory. It is the loop that doesn't sync,
 /// rather than a disk that lies: the log would find out about the lie, and refuse to start. Not even writing it lets the

@@ -2,14 +2,15 @@
 //! The rest of the node goes on, since every replica has a file of its own. (The log is shared: a node whose log is damaged
 //! ends, and says where.)
 //!
-//! A note beside the file keeps later starts from opening it. The way back is a new replica, under the id of a node that
-//! never held the shard; a node that removed the note would find the damage again, or serve it.
+//! A note beside the file keeps later starts from opening it. The way back is a new replica on another node: once the
+//! placement group has moved the damaged one away, file and note are forgotten together, and this node can be given the shard
+//! again, from nothing. Who removed the note by hand would find the damage again, or serve it.
 
 use firedrill_proto::chat::v1::{Goodbye, QuarantinedReplica, peer_message::Message};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    recover::state_file,
+    recover::{STATE_DIR, state_file},
     run::{Node, NodeError},
 };
 use crate::{
@@ -32,6 +33,16 @@ pub(super) struct Quarantined {
 
 fn note(shard: u32) -> String {
     format!("{}.quarantined", state_file(shard))
+}
+
+/// Removes the note of a shard that this node holds no more: a replica that comes here later begins with nothing of it.
+pub(super) fn forget(disk: &dyn Disk, shard: u32) -> DiskResult<()> {
+    let name = note(shard);
+    if disk.exists(&name)? {
+        disk.remove(&name)?;
+        disk.sync_dir(STATE_DIR)?;
+    }
+    Ok(())
 }
 
 impl Quarantined {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use firedrill_proto::chat::v1::{AdmissionStatus, ClassStatus, RampLoginsRequest, RampLoginsResponse};
 
 use super::{
-    admission::{Class, Next, Shed, Why},
+    admission::{Next, Shed, Why},
     api::{Answer, Reason, Refusal},
-    inbox::{Inbox, Queued, Request},
+    inbox::{Inbox, Queued},
+    requests::Request,
     run::Node,
 };
-use crate::chat::ids;
 
 /// Calls that one turn carries out, so that what it makes durable at once stays bounded.
 const SERVED_MAX: usize = 1024;
@@ -18,7 +18,7 @@ const SERVED_MAX: usize = 1024;
 impl Node {
     /// Takes a call in. Operators don't wait behind clients, and whoever is at the wrong node is told so at once.
     pub(super) fn receive(&mut self, queued: Queued, inbox: &Inbox) {
-        let waits = class_of(&queued.request).filter(|_| self.leads(&queued.request));
+        let waits = queued.request.class().filter(|_| self.leads(&queued.request));
         let Some(class) = waits else {
             return self.call(queued, inbox);
         };
@@ -56,7 +56,11 @@ impl Node {
 
     fn shed(&mut self, shed: Shed<Queued>) {
         let _entered = shed.work.span.enter();
-        let shard = shard_of(&shed.work.request, self.routes.shards()).and_then(|shard| self.shards.get(&shard));
+        let shard = shed
+            .work
+            .request
+            .shard(self.routes.shards())
+            .and_then(|shard| self.shards.get(&shard));
         self.refused += 1;
         // Opening the app is to work while nothing else does: it makes do with what there is.
         let request = match (shed.work.request, shard) {
@@ -76,7 +80,9 @@ impl Node {
     }
 
     fn leads(&self, request: &Request) -> bool {
-        let shard = shard_of(request, self.routes.shards()).and_then(|shard| self.shards.get(&shard));
+        let shard = request
+            .shard(self.routes.shards())
+            .and_then(|shard| self.shards.get(&shard));
         shard.is_some_and(|shard| shard.led.is_some()) && !self.is_stopping()
     }
 
@@ -140,67 +146,4 @@ impl Node {
             switched_off: switches.iter().filter(|it| !it.1).map(|it| it.0.to_owned()).collect(),
         }
     }
-}
-
-/// The class that a call belongs to; none for what operators ask.
-const fn class_of(request: &Request) -> Option<Class> {
-    Some(match request {
-        Request::Acknowledge(..) | Request::Acquit(..) => Class::Acknowledge,
-        Request::Send(..) | Request::ChangeGroup(..) => Class::Send,
-        Request::OpenSession(..) | Request::Subscribe(..) => Class::Login,
-        Request::Open(..)
-        | Request::Sync(..)
-        | Request::History(..)
-        | Request::Members(..)
-        | Request::Contacts(..)
-        | Request::Presence(..) => Class::Sync,
-        Request::Code(..) | Request::SignUp(..) | Request::ImportContacts(..) => Class::SignUp,
-        Request::Audit(..)
-        | Request::Routes(_)
-        | Request::Status(_)
-        | Request::TransferLeader(..)
-        | Request::Fence(..)
-        | Request::SetVerification(..)
-        | Request::RampLogins(..)
-        | Request::MoveReplica(..)
-        | Request::AbortOperation(..)
-        | Request::Digest(..) => return None,
-    })
-}
-
-/// The shard that a call of a client is for; none where there is no such phone number.
-fn shard_of(request: &Request, shards: u32) -> Option<u32> {
-    let caller = |caller: &Option<firedrill_proto::chat::v1::Caller>| caller.unwrap_or_default().user;
-    let id = match request {
-        Request::Code(request, _) => return ids::phone_shard(&request.phone, shards).ok(),
-        Request::SignUp(request, _) => return ids::phone_shard(&request.phone, shards).ok(),
-        Request::OpenSession(request, _) => request.user,
-        Request::Subscribe(request, _) => request.user,
-        Request::Acknowledge(request, _) => request.user,
-        Request::Presence(request, _) => request.user,
-        Request::Send(request, _) if request.group == 0 => ids::conversation_id(request.sender, request.recipient),
-        Request::Send(request, _) => request.group,
-        Request::Open(request, _) | Request::Sync(request, _) => caller(&request.caller),
-        Request::Acquit(request, _) => caller(&request.caller),
-        Request::ImportContacts(request, _) => caller(&request.caller),
-        Request::Contacts(request, _) => caller(&request.caller),
-        Request::ChangeGroup(request, _) if request.group == 0 => {
-            let who = request.caller.unwrap_or_default();
-            ids::group_id(who.user, who.device, request.client_id)
-        }
-        Request::ChangeGroup(request, _) => request.group,
-        Request::Members(request, _) => request.group,
-        Request::History(request, _) => request.conversation,
-        Request::Audit(..)
-        | Request::Routes(_)
-        | Request::Status(_)
-        | Request::TransferLeader(..)
-        | Request::Fence(..)
-        | Request::SetVerification(..)
-        | Request::RampLogins(..)
-        | Request::MoveReplica(..)
-        | Request::AbortOperation(..)
-        | Request::Digest(..) => return None,
-    };
-    Some(ids::owner(id, shards))
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// Where the log lives, and the databases.
 const LOG_DIR: &str = "log";
-const STATE_DIR: &str = "state";
+pub(super) const STATE_DIR: &str = "state";
 /// The newest map of shards that this node knows, and the placement group's state.
 const MAP_FILE: &str = "state/placement-map";
 const COUNCIL_FILE: &str = "state/placement";
@@ -161,7 +161,7 @@ pub(super) fn keep_council(disk: &dyn Disk, machine: &placement::Machine) -> Res
     Ok(replace(disk, COUNCIL_FILE, &machine.snapshot())?)
 }
 
-/// Forgets a shard that this node doesn't hold: its state, and of its log all but term and vote. The log goes first, since
+/// Forgets a shard that this node doesn't hold: its state, a note that it was damaged, and of its log all but term and vote. The log goes first, since
 /// a state without a log is known for what it is, but not the reverse.
 pub(super) fn forget_shard(id: u32, disk: &dyn Disk, log: &mut Log) -> Result<bool, StorageError> {
     let shard = log.shard(id);
@@ -176,6 +176,8 @@ pub(super) fn forget_shard(id: u32, disk: &dyn Disk, log: &mut Log) -> Result<bo
         disk.remove(&file)?;
         disk.sync_dir(STATE_DIR)?;
     }
+    // Last: until the damaged file is gone, the note keeps everybody from it.
+    super::quarantine::forget(disk, id)?;
     Ok(logged || stored)
 }
 
@@ -207,7 +209,11 @@ pub(super) fn open_shard(
     };
     let machine = Machine::open_with(database, id, config.shards, settings).map_err(chat)?;
     #[cfg(feature = "plants")]
-    let machine = super::plants::planted(machine, config.plant);
+    let machine = {
+        let mut machine = machine;
+        machine.set_plant(config.plant);
+        machine
+    };
     reconcile(id, machine.applied(), &state_file(id), log)?;
     let streams = Streams::new(config.seed);
     let start = Start {

@@ -44,7 +44,8 @@ impl Node {
         let (checkpointed, retention) = (shard.checkpointed, &self.config.retention);
         let log = self.log.shard(id);
         let mut through = checkpointed.saturating_sub(keep).max(log.behind(retention.keep_bytes));
-        if let Some(sent) = self.outgoing.least_index(id)
+        let needed = self.outgoing.least_index(id).into_iter().chain(shard.building_index());
+        if let Some(sent) = needed.min()
             && log.behind(retention.hold_bytes) <= sent
         {
             through = through.min(sent);

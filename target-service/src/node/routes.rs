@@ -12,9 +12,9 @@ pub const PLACEMENT: u32 = u32::MAX;
 /// Most nodes that hold the placement group.
 const PLACEMENT_NODES_MAX: usize = 5;
 
-/// The nodes that hold the placement group: the first ones of the configuration, for good.
+/// The nodes that hold the placement group: the first ones of the founders, for good.
 pub(super) fn placement_nodes(config: &NodeConfig) -> Vec<u64> {
-    config.peers.keys().copied().take(PLACEMENT_NODES_MAX).collect()
+    config.founding().into_iter().take(PLACEMENT_NODES_MAX).collect()
 }
 
 /// The shard map.
@@ -30,7 +30,7 @@ impl Routes {
     /// The map of the cluster that `config` describes: all nodes draw the same.
     #[must_use]
     pub fn new(config: &NodeConfig) -> Self {
-        let nodes: Vec<u64> = config.peers.keys().copied().collect();
+        let nodes = config.founding();
         let replicas = match nodes.len() {
             few if few <= config.everywhere_up_to => few,
             _ => (config.replication_factor as usize).min(nodes.len()),
@@ -120,6 +120,14 @@ mod tests {
             (1..=7).all(|node| routes.held_by(node).count() == 6),
             "each holds its share"
         );
+    }
+
+    #[test]
+    fn who_comes_later_changes_nothing_of_how_the_cluster_began() {
+        let mut grown = config(1, 4, 4);
+        grown.founders = vec![3, 1, 2];
+        assert_eq!(Routes::new(&grown), Routes::new(&config(1, 3, 4)));
+        assert_eq!(placement_nodes(&grown), [1, 2, 3]);
     }
 
     #[test]

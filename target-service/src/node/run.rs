@@ -16,6 +16,7 @@ use super::{
     identity::{Identity, IdentityError},
     inbox::{Inbox, Queued},
     meters::{Histogram, TokenBucket},
+    metrics::Instruments,
     moves::REPORT_TICKS,
     net::Net,
     outbox::Directory,
@@ -168,6 +169,7 @@ pub(super) struct Node {
     pub(super) syncs: TokenBucket,
     pub(super) courier: Courier,
     pub(super) sync_times: Histogram,
+    pub(super) instruments: Instruments,
     pub(super) refused: u64,
     pub(super) malformed: u64,
     next_tick: Duration,
@@ -219,6 +221,7 @@ pub async fn run(config: NodeConfig, parts: Parts, mut inbox: Inbox) -> Result<(
         }
         node.serve(&inbox);
         node.timers()?;
+        node.measure(&inbox);
         while node.flush()? {
             // More follows from it; others on this runtime get their turn in between.
             tokio::task::yield_now().await;
@@ -331,6 +334,7 @@ impl Node {
                 &config.verification,
                 Streams::new(config.seed).stream(&format!("codes/{}", config.node)),
             ),
+            instruments: Instruments::default(),
             sync_times: Histogram::default(),
             refused: 0,
             malformed: 0,
@@ -433,6 +437,9 @@ impl Node {
         for (&id, shard) in &mut self.shards {
             shard.open_overdue(now);
             shard.after_hand_over(now);
+            shard
+                .build_snapshot()
+                .map_err(|source| NodeError::Chat { shard: id, source })?;
             if shard.led.is_none() {
                 continue;
             }
@@ -518,6 +525,11 @@ impl Node {
         let now = self.clock.now();
         self.peers_stopping.retain(|_, until| *until > now);
         self.peers_stopping.keys().copied().collect()
+    }
+
+    /// Ticks since the start.
+    pub(super) const fn ticks(&self) -> u64 {
+        self.ticks
     }
 
     pub(super) const fn is_stopping(&self) -> bool {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use firedrill_proto::chat::v1::{
-    AcceptOutboxCommand, AcknowledgeCommand, AuditRequest, AuditResponse, Command, ContactsRequest, ContactsResponse,
-    HistoryRequest, HistoryResponse, MembersRequest, MembersResponse, OpenRequest, OpenResponse, OutboxAck,
-    OutboxBatch, PresenceRequest, PresenceResponse, SubscribeRequest, TrimOutboxCommand, TrimOutboxesCommand, command,
-    peer_message::Message,
+    AcceptOutboxCommand, AcknowledgeCommand, AuditRequest, AuditResponse, Command, ConfState, ContactsRequest,
+    ContactsResponse, HistoryRequest, HistoryResponse, MembersRequest, MembersResponse, OpenRequest, OpenResponse,
+    OutboxAck, OutboxBatch, PresenceRequest, PresenceResponse, SubscribeRequest, TrimOutboxCommand,
+    TrimOutboxesCommand, command, peer_message::Message,
 };
 use prost::Message as _;
 use rand_chacha::ChaCha8Rng;
@@ -27,12 +27,15 @@ use super::{
     waiting::{Waiting, reason_of},
 };
 use crate::{
-    chat::{self, Applied, ChatError, Machine, Refused, Reply, validate},
+    chat::{self, Applied, ChatError, Machine, Refused, Reply, SnapshotBuild, validate},
     consensus::{Read, Replica},
 };
 
 /// When to come back to a shard that has too much on its hands.
 pub(super) const RETRY_BUSY: Duration = Duration::from_millis(100);
+
+/// Bytes of a state that are written down at a tick: a few milliseconds at most, and more than is sent meanwhile.
+const SNAPSHOT_STEP_BYTES: usize = 512 << 10;
 
 /// A proposal on its way.
 #[derive(Debug)]
@@ -111,6 +114,8 @@ pub(super) struct Shard {
     pub(super) checkpointed: u64,
     /// Bytes of the entries applied since then.
     pub(super) applied_bytes: u64,
+    /// The state that is being written down for a follower, and who its members were when that began.
+    building: Option<(SnapshotBuild, ConfState)>,
     /// Since when it has known no leader.
     pub(super) leaderless_since: Option<Duration>,
     /// Of a node that a replica moves to, while this node leads.
@@ -138,6 +143,7 @@ impl Shard {
             replica,
             machine,
             led: None,
+            building: None,
             pending: BTreeMap::new(),
             hand_over: HandOver::new(Duration::from_millis(config.timing.election_ms_max)),
             reads_waiting: Vec::new(),
@@ -243,6 +249,43 @@ impl Shard {
         if let Some(waiting) = self.reads_asked.remove(&read.context) {
             self.reads_confirmed.push_back((read.index, waiting));
         }
+    }
+
+    /// A follower needs the whole state: begins to write it down, unless that goes on already. A small one is written at once.
+    pub(super) fn want_snapshot(&mut self) -> Result<(), ChatError> {
+        if self.building.is_none() {
+            self.building = Some((self.machine.begin_snapshot()?, self.replica.members_applied()));
+            self.build_snapshot()?;
+        }
+        Ok(())
+    }
+
+    /// Goes on writing the state down, for a bounded time; offers it when it is whole.
+    pub(super) fn build_snapshot(&mut self) -> Result<(), ChatError> {
+        let Some((building, members)) = &mut self.building else {
+            return Ok(());
+        };
+        if self.led.is_none() && !self.replica.is_leader() {
+            // Nobody is sent anything by this replica any more.
+            self.building = None;
+            return Ok(());
+        }
+        let Some(data) = building.step(SNAPSHOT_STEP_BYTES)? else {
+            return Ok(());
+        };
+        let ((index, term), members) = (building.as_of(), std::mem::take(members));
+        self.building = None;
+        if members == self.replica.members_applied() {
+            tracing::info!(shard = self.id, index, bytes = data.len(), "offers a snapshot");
+            self.replica.offer_snapshot(index, term, data);
+        }
+        // A state whose members have changed meanwhile would be told with others than its own: it is wanted again.
+        Ok(())
+    }
+
+    /// The index of a state that is being written down.
+    pub(super) fn building_index(&self) -> Option<u64> {
+        self.building.as_ref().map(|(building, _)| building.as_of().0)
     }
 
     /// Forgets reads that nobody waits for any more.

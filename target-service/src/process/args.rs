@@ -37,6 +37,9 @@ pub struct Args {
     /// The highest version of the protocol that it speaks, instead of the file's `versions.protocol`
     #[arg(long, value_name = "VERSION")]
     pub protocol: Option<u32>,
+    /// Found a new cluster if the folder is empty: for the first start of each founder, and never again
+    #[arg(long)]
+    pub bootstrap: bool,
     /// Die at once when this parent process does (Linux)
     #[arg(long, value_name = "PID")]
     pub die_with_parent: Option<i32>,
@@ -66,6 +69,7 @@ impl Args {
         if let Some(protocol) = self.protocol {
             config.versions.protocol = protocol;
         }
+        config.bootstrap = self.bootstrap;
         config
             .check()
             .map_err(|error| format!("{file}, with the arguments' changes: {error}"))?;

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    fmt, io,
+    fmt, fs, io,
     net::{SocketAddr, TcpListener as StdListener},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -171,8 +171,12 @@ impl RunningNode {
                     .map_err(|error| error.to_string())?;
                 runtime.block_on(async move {
                     let disk = disk()?;
+                    let mut config = config;
+                    config.bootstrap |= permitted(&config)?;
                     let own = Identity::open(&config, &*disk, &clock).map_err(|error| error.to_string())?;
-                    let book = PeerBook::open(own, Arc::clone(&disk)).map_err(|error| error.to_string())?;
+                    use_permit_up(&config)?;
+                    let book = PeerBook::open(own, config.agreed(), config.versions.speaks(), Arc::clone(&disk))
+                        .map_err(|error| error.to_string())?;
                     transport.identify(book);
                     let parts = Parts {
                         clock,
@@ -341,6 +345,31 @@ impl Drop for RunningNode {
             // The loop's panic was told as its end.
             let _ = thread.join();
         }
+    }
+}
+
+/// Whether a file permits to found a cluster.
+fn permitted(config: &NodeConfig) -> Result<bool, String> {
+    let Some(permit) = &config.bootstrap_permit else {
+        return Ok(false);
+    };
+    permit
+        .try_exists()
+        .map_err(|error| format!("bootstrap_permit {}: {error}", permit.display()))
+}
+
+/// Removes the permit, now that the folder says durably whose it is: what happens to the folder later, nobody founds a
+/// cluster in it.
+fn use_permit_up(config: &NodeConfig) -> Result<(), String> {
+    let Some(permit) = config.bootstrap_permit.as_ref().filter(|_| config.bootstrap) else {
+        return Ok(());
+    };
+    match fs::remove_file(permit) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!(
+            "bootstrap_permit {} can't be removed: {error}: while it is there, a lost folder would be founded anew",
+            permit.display()
+        )),
+        _ => Ok(()),
     }
 }
 

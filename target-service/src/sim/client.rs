@@ -12,7 +12,8 @@ use std::{
 };
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, OpenSessionRequest, SendRequest, SignUpRequest, SubscribeRequest, subscribe_event::Event,
+    AcknowledgeRequest, OpenSessionRequest, RoutesRequest, SendRequest, SignUpRequest, SubscribeRequest,
+    subscribe_event::Event,
 };
 use rand::{RngExt as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     chat::ids,
     env::Clock,
-    node::{Answer, Call, ClientApi as _, NodeHandle, Reason, Refusal, Subscription},
+    node::{Answer, Call, ClientApi as _, NodeHandle, Protocols, Reason, Refusal, Subscription},
 };
 
 /// How long a client waits for an answer.
@@ -39,8 +40,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(4);
 /// One of so many answers gets lost on its way back.
 const LOST_ANSWERS: f64 = 0.04;
 
-/// No epoch: these clients have no map, and go where they are told.
+/// No epoch: a client that has no map goes where it is told. [`Caller::attempt`] gives those who have one theirs.
 pub(super) const EPOCH: u64 = 0;
+
+/// One of so many clients has a map of the shards, and says of which epoch it is.
+const WITH_MAP: f64 = 0.5;
 
 /// Devices of each person.
 const DEVICES: u32 = 2;
@@ -110,14 +114,26 @@ pub(super) struct Caller {
     world: World,
     pub(super) rng: ChaCha8Rng,
     leaders: BTreeMap<u32, u64>,
+    /// The versions of the protocol that it speaks.
+    speaks: Protocols,
+    /// The epoch of its map; 0 when it has none.
+    epoch: u64,
 }
 
 impl Caller {
-    pub(super) fn new(world: World, rng: ChaCha8Rng) -> Self {
+    pub(super) fn new(world: World, mut rng: ChaCha8Rng) -> Self {
+        let speaks = match rng.random_bool(0.5) {
+            true => Protocols::ALL,
+            false => Protocols::FIRST,
+        };
+        // The map of every cluster begins with epoch 1.
+        let epoch = u64::from(rng.random_bool(WITH_MAP));
         Self {
             world,
             rng,
             leaders: BTreeMap::new(),
+            speaks,
+            epoch,
         }
     }
 
@@ -134,7 +150,7 @@ impl Caller {
     pub(super) async fn attempt<T>(
         &mut self,
         shard: u32,
-        request: impl AsyncFnOnce(NodeHandle, Call) -> Answer<T>,
+        request: impl AsyncFnOnce(NodeHandle, Call, u64) -> Answer<T>,
     ) -> Result<T, Missed> {
         let any = self.rng.random_range(1..=self.world.nodes);
         let node = *self.leaders.entry(shard).or_insert(any);
@@ -143,10 +159,16 @@ impl Caller {
             self.leaders.remove(&shard);
             return Err(Missed::Refused(Refusal::new(Reason::NotLeader, "connection refused")));
         };
-        let answer = request(handle, Call::within(PATIENCE)).await;
+        let call = Call::within(PATIENCE).speaking(self.speaks);
+        let answer = request(handle.clone(), call, self.epoch).await;
         self.pause(0..3).await;
         if self.rng.random_bool(LOST_ANSWERS) {
             return Err(Missed::Lost);
+        }
+        if let Err(refusal) = &answer
+            && refusal.reason == Reason::StaleRoute
+        {
+            return Err(self.follow(refusal.clone(), &handle).await);
         }
         answer.map_err(|refusal| {
             self.leaders.remove(&shard);
@@ -160,12 +182,30 @@ impl Caller {
         })
     }
 
+    /// The route is of another epoch than the node's map: takes over the newer of the two maps, if it is the node's. Who is
+    /// newer than the node waits for the node to hear of it.
+    async fn follow(&mut self, refusal: Refusal, node: &NodeHandle) -> Missed {
+        self.leaders.clear();
+        if self.epoch == 0 || refusal.epoch == self.epoch {
+            // Nothing was wrong with the route.
+            return Missed::Refused(refusal);
+        }
+        let newer = refusal.epoch > self.epoch;
+        self.world.records.borrow_mut().stale_route(newer);
+        if newer && let Ok(map) = node.routes(RoutesRequest {}, Call::within(PATIENCE)).await {
+            self.epoch = self.epoch.max(map.epoch);
+            let leaders = map.routes.iter().filter(|route| route.leader != 0);
+            self.leaders = leaders.map(|route| (route.shard, route.leader)).collect();
+        }
+        Missed::Refused(Refusal::new(Reason::NotLeader, "its route was stale, and it followed"))
+    }
+
     /// Attempts until there is an answer, or a refusal that depends on what others did meanwhile.
     pub(super) async fn settle<T>(
         &mut self,
         shard: u32,
         what: &str,
-        request: impl AsyncFn(NodeHandle, Call) -> Answer<T>,
+        request: impl AsyncFn(NodeHandle, Call, u64) -> Answer<T>,
     ) -> Result<T, Refusal> {
         // Bounded by whoever runs the simulation: it ends the task when liveness is due.
         loop {
@@ -193,7 +233,7 @@ impl Caller {
         &mut self,
         shard: u32,
         what: &str,
-        request: impl AsyncFn(NodeHandle, Call) -> Answer<T>,
+        request: impl AsyncFn(NodeHandle, Call, u64) -> Answer<T>,
     ) -> T {
         // Bounded by whoever runs the simulation: it ends the task when liveness is due.
         loop {
@@ -230,7 +270,7 @@ pub(super) async fn person(world: World, number: u32, streams: crate::env::Strea
     let mut user = 0;
     // Twice: the second answer must be the first again.
     for _ in 0..2 {
-        let sign_up = async |node: NodeHandle, call: Call| node.sign_up(request.clone(), call).await;
+        let sign_up = async |node: NodeHandle, call: Call, _: u64| node.sign_up(request.clone(), call).await;
         user = caller.insist(home, "sign up", sign_up).await.user;
         world.records.borrow_mut().signed_up(&phone, user);
     }
@@ -243,7 +283,9 @@ pub(super) async fn person(world: World, number: u32, streams: crate::env::Strea
             epoch: EPOCH,
             client_nonce: u64::from(number) + 1,
         };
-        let open = async |node: NodeHandle, call: Call| node.open_session(request, call).await;
+        let open = async |node: NodeHandle, call: Call, epoch: u64| {
+            node.open_session(OpenSessionRequest { epoch, ..request }, call).await
+        };
         let opened = caller.insist(account, "open session", open).await;
         let now = world.clock.now();
         world.records.borrow_mut().opened((user, device), opened.session, now);
@@ -300,7 +342,16 @@ async fn send_all(mut caller: Caller, device: Device, session: u64) {
         };
         world.records.borrow_mut().tried(key, recipient, 0, world.clock.now());
         let home = ids::owner(ids::conversation_id(device.0, recipient), world.shards);
-        let send = async |node: NodeHandle, call: Call| node.send(request.clone(), call).await;
+        let send = async |node: NodeHandle, call: Call, epoch: u64| {
+            node.send(
+                SendRequest {
+                    epoch,
+                    ..request.clone()
+                },
+                call,
+            )
+            .await
+        };
         let answer = caller.insist(home, "send", send).await;
         world.trace.event(format_args!(
             "{key:?} at {} of {:x}",
@@ -327,7 +378,9 @@ async fn read_stream(mut caller: Caller, device: Device, session: u64) {
             incarnation: u64::from(after > 0),
             epoch: EPOCH,
         };
-        let subscribe = async |node: NodeHandle, call: Call| node.subscribe(request, call).await;
+        let subscribe = async |node: NodeHandle, call: Call, epoch: u64| {
+            node.subscribe(SubscribeRequest { epoch, ..request }, call).await
+        };
         let stream = caller.insist(account, "subscribe", subscribe).await;
         read_until_it_ends(&mut caller, stream, device, session).await;
         caller.pause(1..40).await;
@@ -354,7 +407,9 @@ async fn read_until_it_ends(caller: &mut Caller, mut stream: Subscription, devic
                         sequence,
                         epoch: EPOCH,
                     };
-                    let acknowledge = async |node: NodeHandle, call: Call| node.acknowledge(request, call).await;
+                    let acknowledge = async |node: NodeHandle, call: Call, epoch: u64| {
+                        node.acknowledge(AcknowledgeRequest { epoch, ..request }, call).await
+                    };
                     // An acknowledgement that is lost is made up for by the next.
                     if let Err(Missed::Refused(refusal)) = caller.attempt(account, acknowledge).await {
                         world

@@ -25,7 +25,10 @@ use super::{
 use crate::{
     chat::Settings,
     env::{Clock, Disk, SimDisk, Streams, WallClock},
-    node::{self, Bounds, ClientApi as _, NodeConfig, NodeError, PLACEMENT, Parts, Retention, Timing, Verification},
+    node::{
+        self, Bounds, ClientApi as _, NodeConfig, NodeError, PLACEMENT, Parts, Retention, Timing, Verification,
+        Versions,
+    },
     placement,
     storage::log::{Log, LogOptions},
 };
@@ -90,6 +93,10 @@ struct Inner {
     doomed: BTreeMap<u64, &'static str>,
     /// Whether a node that a fault had asked to stop, and that stops only now, is started again.
     revive: bool,
+    /// Whether starts still draw a version of the protocol.
+    mixes: bool,
+    /// Starts with each version of the protocol.
+    versions: (u64, u64),
     /// How often each kind of fault took hold.
     acts: BTreeMap<&'static str, u64>,
 }
@@ -97,6 +104,23 @@ struct Inner {
 struct Running {
     boot: u64,
     abort: AbortHandle,
+}
+
+impl Inner {
+    /// What the next start speaks. As long as versions are mixed no shard may turn, since any node may go back.
+    fn draw_version(&mut self) -> Versions {
+        let protocol = match self.mixes {
+            true => self.rng.random_range(1..=2),
+            false => 2,
+        };
+        self.versions.0 += u64::from(protocol == 1);
+        self.versions.1 += u64::from(protocol == 2);
+        Versions {
+            protocol,
+            finalize: !self.mixes,
+            ..Versions::default()
+        }
+    }
 }
 
 impl Cluster {
@@ -109,6 +133,8 @@ impl Cluster {
             boots: 0,
             doomed: BTreeMap::new(),
             revive: false,
+            mixes: options.mixed,
+            versions: (0, 0),
             acts: BTreeMap::new(),
         };
         if options.lying_disks {
@@ -138,7 +164,8 @@ impl Cluster {
         let boot = inner.boots;
         let disk: Arc<dyn Disk> = Arc::new(inner.disks[&id].attach());
         let clock = clock(self.start, inner.rng.random_range(0..100));
-        let config = self.config(id, boot);
+        let mut config = self.config(id, boot);
+        config.versions = inner.draw_version();
         let (handle, inbox) = node::channel(&config, clock.clone());
         self.world.net.up(id, handle);
         let parts = Parts {
@@ -170,6 +197,9 @@ impl Cluster {
             cluster: String::new(),
             zone: format!("zone-{id}"),
             peers: (1..=self.options.nodes).map(|id| (id, address)).collect(),
+            founders: Vec::new(),
+            bootstrap: true,
+            bootstrap_permit: None,
             client_listen: address,
             peer_listen: address,
             data_dir: "/".into(),
@@ -199,7 +229,7 @@ impl Cluster {
             capacity: Default::default(),
             login_ramp: Default::default(),
             protections: Default::default(),
-            versions: node::Versions::default(),
+            versions: Versions::default(),
         }
     }
 
@@ -434,15 +464,26 @@ impl Cluster {
         true
     }
 
-    /// Ends all faults: the network heals, disks behave, every node is up.
+    /// Ends all faults: the network heals, disks behave, every node is up, and of the version that all shall have.
     pub(super) fn heal(&self) {
         self.world.net.heal();
         let mut inner = self.inner.borrow_mut();
         inner.disks.values().for_each(SimDisk::disarm);
         inner.doomed.clear();
         inner.revive = true;
+        let update = std::mem::take(&mut inner.mixes);
+        let running: Vec<u64> = inner.running.keys().copied().collect();
         drop(inner);
         self.start_all();
+        // Each comes back when it has stopped; all at once is the worst way to update.
+        for id in running.into_iter().filter(|_| update) {
+            self.stop(id);
+        }
+    }
+
+    /// Starts with the first and with the second version of the protocol.
+    pub(super) fn boots(&self) -> (u64, u64) {
+        self.inner.borrow().versions
     }
 
     /// Stops a node gracefully, for good.

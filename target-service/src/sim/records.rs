@@ -122,6 +122,8 @@ pub struct Records {
     told: BTreeMap<(Device, u64, u64), (u64, u64)>,
     /// How often the app was opened: current, and with what a node had.
     pub opens: (u64, u64),
+    /// How often a client was told that its route is of another epoch: of an older one than the node's, and of a newer one.
+    pub stale_routes: (u64, u64),
     /// Entries that were no messages.
     notices: u64,
     violations: Vec<Violation>,
@@ -280,6 +282,12 @@ impl Records {
     pub fn furthest(&self, device: Device) -> BTreeMap<u64, u64> {
         let shown = self.streams.get(&device).into_iter().flatten();
         shown.map(|it| (it.conversation, it.position)).collect()
+    }
+
+    /// A client was told that its route is of another epoch; `newer` when the node's is the newer one.
+    pub fn stale_route(&mut self, newer: bool) {
+        self.stale_routes.0 += u64::from(newer);
+        self.stale_routes.1 += u64::from(!newer);
     }
 
     /// The app was opened, by a device that had received `before` when it asked.

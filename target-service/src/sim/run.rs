@@ -9,7 +9,7 @@ use std::{
 
 use firedrill_proto::chat::v1::{
     AuditRequest, Caller as Who, ContactsRequest, DigestRequest, FenceRequest, HistoryRequest, OpenRequest,
-    SendRequest, StoredMessage,
+    SendRequest, StatusRequest, StoredMessage,
 };
 use tokio::{
     task::{JoinSet, LocalSet, spawn_local},
@@ -33,7 +33,7 @@ use super::{
 use crate::{
     chat::{ids, validate::GROUP_MEMBERS_MAX},
     env::Streams,
-    node::{Call, ClientApi as _, NodeHandle, Plant, Reason},
+    node::{Call, ClientApi as _, NodeHandle, Plant, Protocols, Reason},
     placement,
 };
 
@@ -63,6 +63,9 @@ pub struct SimOptions {
     pub faults: Duration,
     /// Whether each shard is on three nodes only, so that replicas can move.
     pub spread: bool,
+    /// Whether nodes of both versions of the protocol live side by side while there are faults: each start draws one, up or
+    /// down. Afterwards all are updated, and every shard has to turn to the second.
+    pub mixed: bool,
     /// A deliberate error of the service, in builds that have them.
     pub plant: Option<Plant>,
     /// Disks whose log syncs do nothing: a deliberate error below the service, in every build.
@@ -92,6 +95,7 @@ impl SimOptions {
             // The limit is contested where there are as many people as it lets in; in some it is the real one.
             group_max: if seed % 32 == 9 { GROUP_MEMBERS_MAX } else { 2 },
             faults: Duration::from_secs(6),
+            mixed: (seed / 4) % 3 == 1,
             plant: None,
             lying_disks: false,
             promises_early: false,
@@ -116,6 +120,10 @@ pub struct Outcome {
     pub notices: u64,
     /// How often the app was opened: current, and with what a node had.
     pub opens: (u64, u64),
+    /// Stale routes that clients were told of: older than the node's map, and newer.
+    pub stale_routes: (u64, u64),
+    /// Starts of nodes with the first and with the second version of the protocol.
+    pub boots: (u64, u64),
     /// Terms that had a leader, over all shards.
     pub elections: usize,
     /// Faults that took hold, by kind.
@@ -212,6 +220,10 @@ async fn run(options: &SimOptions) -> Outcome {
         while !digests.borrow().agree(&world) {
             clock.sleep(DIGEST_EVERY).await;
         }
+        stage = "every shard turns to the second version";
+        while !turned(&world).await {
+            clock.sleep(DIGEST_EVERY).await;
+        }
         stage = "nodes stop";
         // One after the other, so that leaderships have somewhere to go.
         for id in 1..=options.nodes {
@@ -249,6 +261,8 @@ async fn run(options: &SimOptions) -> Outcome {
             .count(),
         notices: records.notices(),
         opens: records.opens,
+        stale_routes: records.stale_routes,
+        boots: cluster.boots(),
         acknowledged: records.acknowledged_sends(),
         delivered: records.deliveries(),
         elections: net.ledger(|ledger: &mut Ledger| ledger.elections()),
@@ -287,7 +301,7 @@ async fn read_lists(caller: &mut Caller, world: &World) {
             after: 0,
             epoch: EPOCH,
         };
-        let sync = async |node: NodeHandle, call: Call| node.sync(request, call).await;
+        let sync = async |node: NodeHandle, call: Call, _: u64| node.sync(request, call).await;
         let mut finals = Finals {
             threads: caller.insist(account, "sync", sync).await.threads,
             ..Finals::default()
@@ -298,7 +312,7 @@ async fn read_lists(caller: &mut Caller, world: &World) {
                 after: String::new(),
                 epoch: EPOCH,
             };
-            let contacts = async |node: NodeHandle, call: Call| node.contacts(request.clone(), call).await;
+            let contacts = async |node: NodeHandle, call: Call, _: u64| node.contacts(request.clone(), call).await;
             finals.contacts = caller.insist(account, "contacts", contacts).await.contacts;
             if world
                 .records
@@ -317,7 +331,7 @@ async fn read_lists(caller: &mut Caller, world: &World) {
                 epoch: EPOCH,
                 ..HistoryRequest::default()
             };
-            let history = async |node: NodeHandle, call: Call| node.history(request, call).await;
+            let history = async |node: NodeHandle, call: Call, _: u64| node.history(request, call).await;
             let page = caller
                 .settle(ids::owner(group, world.shards), "history of a group", history)
                 .await;
@@ -339,7 +353,7 @@ async fn fence(caller: &mut Caller, world: &World) {
             sessions: sessions.clone(),
             epoch: EPOCH,
         };
-        let fence = async |node: NodeHandle, call: Call| node.fence(request.clone(), call).await;
+        let fence = async |node: NodeHandle, call: Call, _: u64| node.fence(request.clone(), call).await;
         caller.insist(shard, "fence", fence).await;
     }
     let late = world
@@ -366,7 +380,7 @@ async fn fence(caller: &mut Caller, world: &World) {
             timeout_ms: 0,
             group: 0,
         };
-        let send = async |node: NodeHandle, call: Call| node.send(request, call).await;
+        let send = async |node: NodeHandle, call: Call, _: u64| node.send(request, call).await;
         match caller.attempt(home, send).await {
             Err(Missed::Refused(refusal)) if refusal.reason == Reason::SessionEnded => return,
             Err(_) => world.clock.sleep(Duration::from_millis(30)).await,
@@ -386,15 +400,14 @@ async fn read_all(caller: &mut Caller, world: &World) -> Histories {
         let home = ids::owner(conversation, world.shards);
         let messages = histories.entry(conversation).or_default();
         loop {
-            let request = HistoryRequest {
+            let request = AuditRequest {
                 conversation,
                 after: messages.last().map_or(0, |m| m.position),
                 limit: 50,
                 epoch: EPOCH,
-                caller: None,
             };
-            let history = async |node: NodeHandle, call: Call| node.history(request, call).await;
-            let slice = caller.insist(home, "history", history).await;
+            let audit = async |node: NodeHandle, call: Call, _: u64| node.audit(request, call).await;
+            let slice = caller.insist(home, "audit", audit).await;
             if slice.messages.is_empty() {
                 let last = messages.last().map_or(0, |m| m.position);
                 if last < slice.last_position {
@@ -421,7 +434,7 @@ async fn read_all(caller: &mut Caller, world: &World) -> Histories {
                 limit: 100,
                 epoch: EPOCH,
             };
-            let audit = async |node: NodeHandle, call: Call| node.audit(request, call).await;
+            let audit = async |node: NodeHandle, call: Call, _: u64| node.audit(request, call).await;
             let slice = caller.insist(home, "audit", audit).await;
             if slice.messages.is_empty() {
                 break;
@@ -452,6 +465,21 @@ async fn all_delivered(world: &World, histories: &Histories) {
         }
         world.clock.sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Whether every replica of every shard says that its log has turned to the second version of the protocol.
+async fn turned(world: &World) -> bool {
+    for node in 1..=world.nodes {
+        let Some(handle) = world.net.handle(node) else {
+            return false;
+        };
+        let asked = handle.status(StatusRequest {}, Call::within(Duration::from_millis(200)));
+        let Ok(status) = asked.await else { return false };
+        if status.shards.iter().any(|shard| shard.version < Protocols::ALL.most()) {
+            return false;
+        }
+    }
+    true
 }
 
 /// The replicas' digests: at one index of one shard there is one.

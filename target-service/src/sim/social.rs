@@ -108,7 +108,7 @@ impl Social {
         };
         let now = self.world.clock.now();
         self.world.records.borrow_mut().tried(key, 0, group, now);
-        let send = async |node: NodeHandle, call: Call| node.send(request.clone(), call).await;
+        let send = async |node: NodeHandle, call: Call, _: u64| node.send(request.clone(), call).await;
         let home = ids::owner(group, self.world.shards);
         match self.caller.settle(home, "send to a group", send).await {
             Ok(answer) => {
@@ -156,7 +156,7 @@ impl Social {
             position: None,
         };
         self.world.records.borrow_mut().changes.insert(key, change);
-        let ask = async |node: NodeHandle, call: Call| node.change_group(request.clone(), call).await;
+        let ask = async |node: NodeHandle, call: Call, _: u64| node.change_group(request.clone(), call).await;
         let home = ids::owner(id, self.world.shards);
         let Ok(answer) = self.caller.settle(home, "change a group", ask).await else {
             return;
@@ -196,7 +196,7 @@ impl Social {
             read,
             epoch: EPOCH,
         };
-        let acquit = async |node: NodeHandle, call: Call| node.acquit(request, call).await;
+        let acquit = async |node: NodeHandle, call: Call, _: u64| node.acquit(request, call).await;
         let account = ids::owner(self.user, self.world.shards);
         if let Ok(answer) = self.caller.settle(account, "say what was read", acquit).await {
             let mut records = self.world.records.borrow_mut();
@@ -215,7 +215,7 @@ impl Social {
             epoch: EPOCH,
         };
         self.world.records.borrow_mut().importing(self.user, &phones);
-        let import = async |node: NodeHandle, call: Call| node.import_contacts(request.clone(), call).await;
+        let import = async |node: NodeHandle, call: Call, _: u64| node.import_contacts(request.clone(), call).await;
         let account = ids::owner(self.user, self.world.shards);
         if self.caller.settle(account, "import contacts", import).await.is_ok() {
             self.world.records.borrow_mut().imported(self.user, &phones);
@@ -231,7 +231,7 @@ impl Social {
             after: 0,
             epoch: EPOCH,
         };
-        let open = async |node: NodeHandle, call: Call| node.open(request, call).await;
+        let open = async |node: NodeHandle, call: Call, _: u64| node.open(request, call).await;
         let account = ids::owner(self.user, self.world.shards);
         if let Ok(page) = self.caller.attempt(account, open).await {
             let mut records = self.world.records.borrow_mut();

@@ -118,6 +118,7 @@ fn config(node: u64, count: u64) -> NodeConfig {
         "data_dir": "unused", "shards": 1, "seed": 7,
     }))
     .expect("a configuration");
+    config.bootstrap = true;
     config.capacity = Capacity {
         per_second: CAPACITY,
         // Five times what clients wait for, when the queue is full of sends.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, SendRequest, StoredMessage, SubscribeRequest, subscribe_event::Event,
+    AcknowledgeRequest, HistoryRequest, SendRequest, StoredMessage, SubscribeRequest, subscribe_event::Event,
 };
 use target_service::{
     chat::ids,
@@ -14,7 +14,7 @@ use target_service::{
 
 use super::{
     layout::node_name,
-    people::{notice, page},
+    people::{notice, page, who},
     status,
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
             StreamEvent,
         },
         payload,
+        people::Caller,
     },
 };
 
@@ -261,13 +262,18 @@ impl ChatClient for ChatOverGrpc {
         })
     }
 
-    async fn history(&self, conversation: u64, after: u64, within: Duration) -> Answered<Page> {
+    async fn history(&self, reader: Caller, conversation: u64, after: u64, within: Duration) -> Answered<Page> {
         let entry = self.ready(0, within).await;
-        self.answered(
-            &entry,
-            entry.client.history(conversation, after, PAGE).await,
-            |answer| page(&answer.messages, answer.last_position),
-        )
+        let request = HistoryRequest {
+            conversation,
+            after,
+            limit: PAGE,
+            epoch: 0,
+            caller: Some(who(reader)),
+        };
+        self.answered(&entry, entry.client.history(request).await, |answer| {
+            page(&answer.messages, answer.last_position)
+        })
     }
 
     async fn fence(&self, part: &str, sessions: &[u64], within: Duration) -> Answered<()> {

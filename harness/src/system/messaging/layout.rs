@@ -28,6 +28,8 @@ const EVERYBODY: &str = "all";
 /// In a cluster of more nodes than this, a shard lives on some of them only.
 const EVERYWHERE_UP_TO: u32 = 5;
 const REPLICATION_FACTOR: u32 = 3;
+/// The file, beside a node's data, that lets it found its cluster.
+const PERMIT: &str = "bootstrap-permit";
 
 /// A system whose ports are taken and whose files are written.
 pub(super) struct Laid {
@@ -149,6 +151,9 @@ pub(super) async fn lay_out(
             peer_listen,
             &node_dir.join("data"),
         )?;
+        // Used up by the node's first start: one whose folder is wiped later doesn't begin as if nothing had been.
+        let permit = node_dir.join(PERMIT);
+        std::fs::write(&permit, "").map_err(|e| no(&format!("write {}", permit.display()), &e))?;
         let file = node_dir.join("node.toml");
         std::fs::write(&file, text).map_err(|e| no(&format!("write {}", file.display()), &e))?;
         let laid = LaidNode {
@@ -231,7 +236,8 @@ fn config(
         None => None,
         Some((_, Some(plant))) => Some(plant),
         Some((name, None)) => {
-            let known = Plant::ALL.map(Plant::as_str).join(", ");
+            let known: Vec<_> = Plant::ALL.iter().map(|plant| plant.as_str()).collect();
+            let known = known.join(", ");
             return Err(SystemError(format!("there is no plant {name}; the plants are {known}")));
         }
     };
@@ -241,6 +247,9 @@ fn config(
         cluster: "firedrill".to_owned(),
         zone: zones.next().cloned().unwrap_or_default(),
         peers: peers.clone(),
+        founders: Vec::new(),
+        bootstrap: false,
+        bootstrap_permit: Some(data_dir.with_file_name(PERMIT)),
         client_listen,
         peer_listen,
         data_dir: data_dir.to_owned(),
@@ -284,7 +293,16 @@ fn share(limit: f64, nodes: u32) -> u32 {
 
 /// Sets `key`, such as `timing.election_ms_min`, to `value`. What nodes don't have is refused when it is read back.
 fn set(config: &mut serde_json::Value, key: &str, value: serde_json::Value) -> Result<(), SystemError> {
-    const OURS: [&str; 6] = ["node", "peers", "client_listen", "peer_listen", "data_dir", "plant"];
+    const OURS: [&str; 8] = [
+        "node",
+        "peers",
+        "founders",
+        "bootstrap_permit",
+        "client_listen",
+        "peer_listen",
+        "data_dir",
+        "plant",
+    ];
     let first = key.split('.').next().unwrap_or(key);
     if OURS.contains(&first) {
         return Err(SystemError(format!(

@@ -59,15 +59,15 @@ impl PeopleClient for ChatOverGrpc {
             epoch: 0,
             caller: Some(who(caller)),
         };
-        self.answered(&entry, entry.client.history_as(request).await, |answer| {
+        self.answered(&entry, entry.client.history(request).await, |answer| {
             page(&answer.messages, answer.last_position)
         })
     }
 
-    async fn audit(&self, group: u64, after: u64, within: Duration) -> Answered<Page> {
+    async fn audit(&self, conversation: u64, after: u64, within: Duration) -> Answered<Page> {
         let entry = self.operators(within).await;
         let request = AuditRequest {
-            conversation: group,
+            conversation,
             after,
             limit: PAGE,
             epoch: 0,
@@ -82,7 +82,7 @@ const fn lane_of(caller: Caller) -> u64 {
     lane(caller.user, caller.device)
 }
 
-const fn who(caller: Caller) -> Who {
+pub(super) const fn who(caller: Caller) -> Who {
     Who {
         user: caller.user,
         device: caller.device,

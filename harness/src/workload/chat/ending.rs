@@ -77,7 +77,7 @@ async fn expect_in_groups(chat: &Chat, deadline: Nanos) -> bool {
     let people: BTreeMap<u64, usize> = (0..).zip(&chat.world.people).map(|(at, it)| (it.user, at)).collect();
     let mut whole = true;
     for group in chat.groups.all() {
-        let read = read_log(chat, Log::Group(group), deadline).await;
+        let read = read_log(chat, group, deadline).await;
         whole &= read.complete;
         let members = Membership::of(&read.changes);
         for found in &read.items {
@@ -169,9 +169,8 @@ pub(super) async fn fence(chat: Arc<Chat>) -> Result<(), WorkloadError> {
 /// Reads every conversation to its end, signs everybody up again, then asks every replica for its digest.
 pub(super) async fn read_back(chat: Arc<Chat>) -> ReadBackSummary {
     let mut summary = ReadBackSummary::default();
-    let direct = chat.world.conversations.keys().map(|id| Log::Direct(*id));
-    let groups = chat.groups.all().into_iter().map(Log::Group);
-    let mut waiting = direct.chain(groups).collect::<Vec<_>>().into_iter();
+    let direct = chat.world.conversations.keys().copied();
+    let mut waiting = direct.chain(chat.groups.all()).collect::<Vec<_>>().into_iter();
     let mut tasks = JoinSet::new();
     loop {
         while tasks.len() < READS_AT_ONCE
@@ -242,29 +241,15 @@ async fn ask_for_accounts(chat: &Arc<Chat>) {
     }
 }
 
-/// What is read.
-#[derive(Clone, Copy, Debug)]
-enum Log {
-    /// A conversation of two.
-    Direct(u64),
-    /// A group, whoever belongs to it.
-    Group(u64),
-}
-
-async fn read_log(chat: &Chat, log: Log, deadline: Nanos) -> ReadBack {
+/// Reads a conversation, whoever belongs to it: everybody's session has ended by then.
+async fn read_log(chat: &Chat, id: u64, deadline: Nanos) -> ReadBack {
     let clock = chat.plan.engine.clock;
     let client = &chat.plan.groups[0].client;
     let began = clock.now();
-    let (Log::Direct(id) | Log::Group(id)) = log;
     let (mut items, mut changes) = (Vec::new(), Vec::new());
     let mut after = 0;
     let complete = loop {
-        let call = || async move {
-            match log {
-                Log::Direct(id) => client.history(id, after, CALL_WITHIN).await,
-                Log::Group(id) => client.audit(id, after, CALL_WITHIN).await,
-            }
-        };
+        let call = || client.audit(id, after, CALL_WITHIN);
         let Ok(page) = chat.insist(&format!("read {id}"), deadline, call).await else {
             break false;
         };

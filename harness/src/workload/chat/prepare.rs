@@ -8,7 +8,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use super::{
     Chat, Mode, Plan,
     sender::Probe,
-    world::{World, pairs},
+    world::{Held, World, pairs},
 };
 use crate::{
     base::Nanos,
@@ -103,7 +103,11 @@ fn add(plan: &Plan, world: &mut World, devices: u32) -> usize {
 fn hold(plan: &Plan, world: &mut World, a: usize, b: usize) -> String {
     let client = &plan.groups[0].client;
     let (conversation, part) = client.conversation(world.people[a].user, world.people[b].user);
-    world.conversations.insert(conversation, part.clone());
+    let held = Held {
+        part: part.clone(),
+        reader: a,
+    };
+    world.conversations.insert(conversation, held);
     part
 }
 

@@ -20,6 +20,7 @@ use crate::{
     workload::{
         LoadSpec, RetrySpec,
         engine::{Intent, Policy},
+        people::Caller,
     },
 };
 
@@ -32,6 +33,8 @@ const PER_S_MAX: f64 = 20.0;
 #[derive(Debug)]
 pub(super) struct Watch {
     conversation: u64,
+    /// Whose device asks: one of the two.
+    reader: usize,
     pub(super) part: String,
     session: u64,
     within: Duration,
@@ -42,22 +45,23 @@ pub(super) struct Watch {
 /// For each part the conversation that is written to most steadily: its probe's, else the first that it holds.
 pub(super) fn watches(chat: &Chat) -> Vec<Arc<Watch>> {
     let client = &chat.plan.groups[0].client;
-    let mut by_part: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut by_part: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
     for Probe { pair: (a, b), part, .. } in &chat.probes {
         let (conversation, _) = client.conversation(chat.world.people[*a].user, chat.world.people[*b].user);
-        by_part.insert(part, conversation);
+        by_part.insert(part, (conversation, *a));
     }
-    for (conversation, part) in &chat.world.conversations {
-        by_part.entry(part).or_insert(*conversation);
+    for (conversation, held) in &chat.world.conversations {
+        by_part.entry(&held.part).or_insert((*conversation, held.reader));
     }
     let first = World::session_number(chat.world.slots.len());
     let within = |load: &LoadSpec| Duration::from_millis(load.op_timeout_ms);
     let within = chat.plan.loads.iter().map(within).max().unwrap_or_default();
     (first..)
         .zip(by_part)
-        .map(|(session, (part, conversation))| {
+        .map(|(session, (part, (conversation, reader)))| {
             Arc::new(Watch {
                 conversation,
+                reader,
                 part: part.to_owned(),
                 session,
                 within,
@@ -96,7 +100,18 @@ pub(super) async fn read(chat: &Chat, watch: &Watch, intended: Nanos) {
     };
     let after = watch.after.load(Ordering::Relaxed);
     let began = engine.clock.now();
-    let call = || chat.plan.reader.history(watch.conversation, after, watch.within);
+    let person = &chat.world.people[watch.reader];
+    let call = || {
+        let slot = &chat.world.slots[person.first_slot];
+        let caller = Caller {
+            user: person.user,
+            device: slot.device,
+            session: slot.session(),
+        };
+        chat.plan
+            .reader
+            .history(caller, watch.conversation, after, watch.within)
+    };
     // What became of it has been recorded.
     let Ok(page) = engine.perform(&intent, &policy, call).await else {
         return;

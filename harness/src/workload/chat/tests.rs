@@ -18,6 +18,7 @@ use crate::{
         ProbeSpec, RetrySpec, ScheduleSpec,
         client::{Account, Answered, CallFailure, DeviceStream, Opened, Outgoing, Page, Placed, Resume, StreamEvent},
         payload,
+        people::Caller,
     },
 };
 
@@ -244,9 +245,12 @@ impl ChatClient for Client {
         Answered::ok(inbox.acknowledged, None)
     }
 
-    async fn history(&self, conversation: u64, after: u64, _within: Duration) -> Answered<Page> {
+    async fn history(&self, reader: Caller, conversation: u64, after: u64, _within: Duration) -> Answered<Page> {
         if let Some(failure) = self.0.refused() {
             return Answered::failed(failure);
+        }
+        if ![conversation >> 32, conversation & u64::from(u32::MAX)].contains(&reader.user) {
+            return Answered::failed(CallFailure::refused("NOT_MEMBER"));
         }
         let state = lock(&self.0.state);
         let all = state.conversations.get(&conversation).cloned().unwrap_or_default();

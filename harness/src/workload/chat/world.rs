@@ -59,13 +59,22 @@ impl Slot {
     }
 }
 
+/// Where a conversation of two is, and one of the two.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// The part of the service that holds it.
+    pub(super) part: String,
+    /// Somebody who may read it.
+    pub(super) reader: usize,
+}
+
 /// Everybody.
 #[derive(Debug, Default)]
 pub(super) struct World {
     pub(super) people: Vec<Person>,
     pub(super) slots: Vec<Slot>,
-    /// For each conversation of the load or a probe: the part of the service that holds it.
-    pub(super) conversations: BTreeMap<u64, String>,
+    /// Each conversation of the load or a probe.
+    pub(super) conversations: BTreeMap<u64, Held>,
 }
 
 impl World {

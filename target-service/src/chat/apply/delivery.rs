@@ -8,6 +8,8 @@ use super::{
     Applier, Step, granted,
     thread::{delivery, notice},
 };
+#[cfg(any(test, feature = "plants"))]
+use crate::chat::plants::plays_with_deliveries;
 use crate::chat::{
     error::ChatError,
     ids,
@@ -130,7 +132,7 @@ impl Applier<'_> {
     /// Gives a message to a user, or to the plant that plays with it.
     fn deliver(&mut self, user: u64, account: &mut Account, delivery: Delivery) -> Result<(), ChatError> {
         #[cfg(any(test, feature = "plants"))]
-        if let Some(plant) = self.plant.filter(|plant| plant.plays_with_deliveries()) {
+        if let Some(plant) = self.plant.filter(|plant| plays_with_deliveries(*plant)) {
             return self.deliver_planted(plant, user, account, delivery);
         }
         self.append(user, account, Event::Delivery(delivery))

@@ -70,6 +70,30 @@ fn a_snapshot_carries_everything_and_survives_a_power_loss_once_installed() {
 }
 
 #[test]
+fn a_snapshot_that_is_written_in_parts_is_of_the_moment_in_which_it_began() {
+    let log = long_log();
+    let (past, future) = log.split_at(250);
+    let mut machine = applied_in_one(past);
+    let want = machine.snapshot().unwrap();
+    let mut building = machine.begin_snapshot().unwrap();
+    let mut future = future.iter();
+    let mut steps = 0;
+    let whole = loop {
+        // Each step writes a little, and the state goes on in between.
+        if let Some(whole) = building.step(300).unwrap() {
+            break whole;
+        }
+        if let Some(entry) = future.next() {
+            machine.apply(std::slice::from_ref(entry)).unwrap();
+        }
+        steps += 1;
+    };
+    assert!(steps > 20, "{steps} steps");
+    assert_eq!(building.as_of(), (250, 1));
+    assert!(whole == want && machine.snapshot().unwrap() != want);
+}
+
+#[test]
 fn a_damaged_or_foreign_snapshot_changes_nothing() {
     let log = long_log();
     let snapshot = applied_in_one(&log[..60]).snapshot().unwrap();

@@ -175,6 +175,31 @@ fn a_member_sees_what_comes_from_its_own_joining_on_until_it_goes() {
 }
 
 #[test]
+fn a_conversation_of_two_is_read_by_the_two_and_nobody_else() {
+    let mut shard = Shard::alone();
+    let [ann, bob, stranger] = people(&mut shard);
+    let conversation = ids::conversation_id(ann.0, bob.0);
+    let mut said = say(ann, 0, 1, "between us");
+    if let Kind::Send(send) = &mut said {
+        send.recipient = bob.0;
+    }
+    shard.run(said);
+    let no_member = |user| Err(Refused::NotMember { conversation, user });
+    assert_eq!(history(&shard, ann, conversation), Ok(vec![1]));
+    assert_eq!(history(&shard, bob, conversation), Ok(vec![1]));
+    assert_eq!(history(&shard, stranger, conversation), no_member(stranger.0));
+    let anonymous = HistoryRequest {
+        conversation,
+        ..HistoryRequest::default()
+    };
+    let refused = shard.machine.history_of(&anonymous, 9).unwrap().unwrap_err();
+    assert_eq!(Err(refused), no_member(0));
+    let ended = (ann.0, ann.1, ann.2 - 1);
+    let refused = history(&shard, ended, conversation).unwrap_err();
+    assert!(matches!(refused, Refused::SessionEnded { .. }), "{refused:?}");
+}
+
+#[test]
 fn a_change_is_made_once_and_a_group_is_never_larger_than_it_may_be() {
     let mut shard = Shard::alone();
     let [ann, bob, carl] = people(&mut shard);

@@ -9,7 +9,11 @@ use tokio::{
 };
 
 use super::*;
-use crate::{env::SimDisk, grpc::serve_peers, node::Identity};
+use crate::{
+    env::SimDisk,
+    grpc::serve_peers,
+    node::{Identity, Protocols},
+};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
@@ -267,7 +271,8 @@ fn book(node: u64, incarnation: u64) -> PeerBook {
         cluster: "c".to_owned(),
         incarnation,
     };
-    PeerBook::open(own, Arc::new(SimDisk::new())).unwrap()
+    let agreed = BTreeMap::from([("state.outbox_max".to_owned(), "1000".to_owned())]);
+    PeerBook::open(own, agreed, Protocols::ALL, Arc::new(SimDisk::new())).unwrap()
 }
 
 #[test]
@@ -276,7 +281,7 @@ fn a_peer_is_heard_only_as_the_one_that_it_was_first() {
     let second_at = at.pop().unwrap();
     let first = Bare::start(1, at.pop().unwrap(), &peers);
     first.transport.identify(book(1, 10));
-    let open = |incarnation: Option<u64>, cluster: &str| {
+    let open = |incarnation: Option<u64>, cluster: &str, outbox_max: &str| {
         first.runtime.as_ref().unwrap().block_on(async {
             let mut client = ReplicationClient::connect(format!("http://{}", peers[&1]))
                 .await
@@ -285,17 +290,30 @@ fn a_peer_is_heard_only_as_the_one_that_it_was_first() {
             let headers = request.metadata_mut();
             headers.insert(NODE_HEADER, 2.into());
             headers.insert(CLUSTER_HEADER, cluster.parse().unwrap());
+            let agreed = format!("shards=4 state.outbox_max={outbox_max}");
+            headers.insert(AGREED_HEADER, agreed.parse().unwrap());
             if let Some(incarnation) = incarnation {
                 headers.insert(INCARNATION_HEADER, incarnation.into());
             }
-            client.deliver(request).await.map(drop).map_err(|status| status.code())
+            let refused = |status: tonic::Status| (status.code(), status.message().to_owned());
+            client.deliver(request).await.map(drop).map_err(refused)
         })
     };
-    assert_eq!(open(None, "c"), Err(Code::FailedPrecondition));
-    assert_eq!(open(Some(20), "other"), Err(Code::FailedPrecondition));
+    let precondition = |opened: Result<(), (Code, String)>| {
+        let (code, why) = opened.unwrap_err();
+        assert_eq!(code, Code::FailedPrecondition, "{why}");
+        why
+    };
+    precondition(open(None, "c", "1000"));
+    precondition(open(Some(20), "other", "1000"));
     let second = Bare::start(2, second_at, &peers);
     second.transport.identify(book(2, 20));
     second.reaches(&first, 2, 1, 5);
-    assert_eq!(open(Some(21), "c"), Err(Code::FailedPrecondition));
-    assert_eq!(open(Some(20), "c"), Ok(()));
+    precondition(open(Some(21), "c", "1000"));
+    let why = precondition(open(Some(20), "c", "10"));
+    assert!(
+        why.contains("state.outbox_max is 10 at node 2 and 1000 at node 1"),
+        "{why}"
+    );
+    assert_eq!(open(Some(20), "c", "1000"), Ok(()));
 }

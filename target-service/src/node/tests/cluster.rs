@@ -8,12 +8,16 @@ use std::{
 };
 
 use firedrill_proto::chat::v1::{
-    Delivery, DigestRequest, HistoryRequest, HistoryResponse, OpenSessionRequest, PeerMessage, Position, Role,
-    SendRequest, SendResponse, ShardStatus, SignUpRequest, StatusRequest, SubscribeRequest, subscribe_event::Event,
+    AuditRequest, AuditResponse, Caller, Delivery, DigestRequest, HistoryRequest, OpenSessionRequest, PeerMessage,
+    Position, Role, SendRequest, SendResponse, ShardStatus, SignUpRequest, StatusRequest, SubscribeRequest,
+    subscribe_event::Event,
 };
 
 use super::super::{Answer, Call, ClientApi, NodeConfig, NodeError, NodeHandle, Observer, Parts, Reason, channel, run};
-use crate::env::{Clock, Disk as _, SimDisk, Transport, WallClock};
+use crate::{
+    chat::ids,
+    env::{Clock, Disk as _, SimDisk, Transport, WallClock},
+};
 
 /// Node `node` of a cluster of `nodes`, with `shards` shards.
 pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig {
@@ -23,6 +27,9 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
         cluster: String::new(),
         zone: String::new(),
         peers: (1..=nodes).map(|id| (id, at)).collect::<BTreeMap<_, _>>(),
+        founders: Vec::new(),
+        bootstrap: true,
+        bootstrap_permit: None,
         client_listen: at,
         peer_listen: at,
         data_dir: "unused".into(),
@@ -281,15 +288,20 @@ impl Cluster {
             .await
     }
 
-    pub(super) async fn history(&self, conversation: u64) -> HistoryResponse {
-        let request = HistoryRequest {
+    /// All of a conversation, as an operator reads it.
+    pub(super) async fn history(&self, conversation: u64) -> AuditResponse {
+        self.history_after(conversation, 0).await
+    }
+
+    /// The same behind a position.
+    pub(super) async fn history_after(&self, conversation: u64, after: u64) -> AuditResponse {
+        let request = AuditRequest {
             conversation,
-            after: 0,
+            after,
             limit: 0,
             epoch: 1,
-            caller: None,
         };
-        self.call(async |node| node.history(request, patient()).await).await
+        self.call(async |node| node.audit(request, patient()).await).await
     }
 
     /// What a device is shown from `after` until it is told that it is current, and where.
@@ -329,6 +341,21 @@ impl Person {
             epoch: 1,
             timeout_ms: 0,
             group: 0,
+        }
+    }
+
+    /// Reads the conversation with `other`, with the first device's session.
+    pub(super) fn read(&self, other: &Self) -> HistoryRequest {
+        HistoryRequest {
+            conversation: ids::conversation_id(self.user, other.user),
+            after: 0,
+            limit: 0,
+            epoch: 1,
+            caller: Some(Caller {
+                user: self.user,
+                device: 1,
+                session: self.sessions[&1],
+            }),
         }
     }
 

@@ -4,6 +4,7 @@ mod accounts;
 mod cluster;
 mod groups;
 mod handover;
+mod leaving;
 mod moves;
 mod overload;
 #[cfg(feature = "plants")]
@@ -360,11 +361,7 @@ async fn a_leader_without_a_majority_steps_down_and_what_it_had_is_uncertain() {
         }
     };
     assert_eq!(ended.reason, Reason::NotLeader);
-    let read = HistoryRequest {
-        conversation: ids::conversation_id(a.user, b.user),
-        epoch: 1,
-        ..Default::default()
-    };
+    let read = a.read(&b);
     cluster.clock.sleep(Duration::from_secs(3)).await;
     let refused = cluster.handle(old).history(read, patient()).await.unwrap_err();
     assert_eq!(refused.reason, Reason::NoQuorum);

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use firedrill_proto::chat::v1::{
-    AbortOperationRequest, MoveReplicaRequest, OperationPhase, RoutesRequest, SendRequest, StatusRequest,
+    AbortOperationRequest, AuditRequest, MoveReplicaRequest, OperationPhase, RoutesRequest, SendRequest, StatusRequest,
 };
 
 use super::{
     super::{ClientApi as _, NodeConfig, Reason},
     cluster::{Cluster, Person, in_order, patient},
 };
-use crate::chat::ids;
+use crate::{
+    chat::ids,
+    env::{Disk as _, SimDisk},
+};
 
 /// Four nodes, and every shard on three of them: shard 0 on 1, 2 and 3.
 fn spread(config: &mut NodeConfig) {
@@ -173,14 +176,13 @@ async fn a_replica_moves_under_load_and_nothing_fails() {
         );
         let history = cluster
             .call(async |node| {
-                let request = firedrill_proto::chat::v1::HistoryRequest {
+                let request = AuditRequest {
                     conversation: ids::conversation_id(a.user, b.user),
                     after: id - 20,
                     limit: 0,
                     epoch: 0,
-                    caller: None,
                 };
-                node.history(request, patient()).await
+                node.audit(request, patient()).await
             })
             .await;
         in_order(id - 19..=id, history.messages.iter().map(|message| message.client_id));
@@ -330,4 +332,103 @@ async fn what_can_not_move_is_refused_with_the_reason() {
         OperationPhase::Unspecified,
         "a dry run does nothing"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn founders_that_lost_their_folders_make_no_empty_majority_and_are_replaced_by_others() {
+    let mut cluster = Cluster::start(4, 1, |config| {
+        config.founders = vec![1, 2, 3];
+        config.bootstrap = config.node < 4;
+    });
+    let (a, b) = talkers(&cluster, 1).await;
+    for id in 1..=20 {
+        cluster.send(&a, &b, id).await;
+    }
+    // Two of three, one after the other: each comes back as a process with the same configuration and nothing on its disk.
+    for node in [2, 3] {
+        cluster.crash(node, true);
+        let folder = std::mem::replace(cluster.disks.get_mut(&node).unwrap(), SimDisk::new());
+        cluster.configs.get_mut(&node).unwrap().bootstrap = false;
+        cluster.up(node);
+        let ended = cluster.tasks.remove(&node).unwrap().await.unwrap();
+        let why = ended.unwrap_err().to_string();
+        assert!(why.contains(&format!("node {node} is a founder")), "{why}");
+        cluster.wire.nodes.lock().unwrap().remove(&node);
+        if node == 2 {
+            // With its folder back it is who it was.
+            cluster.disks.insert(node, folder);
+            cluster.up(node);
+        }
+    }
+    let operation = begin(&cluster, 3, 4).await;
+    assert_eq!(ended(&cluster, operation).await, OperationPhase::Done);
+    held_by(&cluster, &[1, 2, 4]).await;
+    let mut epoch = 1;
+    assert!(
+        send(&cluster, &mut epoch, &a, &b, 21).await > 0,
+        "its route had gone stale"
+    );
+    let request = AuditRequest {
+        conversation: ids::conversation_id(a.user, b.user),
+        ..AuditRequest::default()
+    };
+    let history = cluster.call(async |node| node.audit(request, patient()).await).await;
+    in_order(1..=21, history.messages.iter().map(|message| message.client_id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_replica_is_forgotten_with_its_note_when_it_is_moved_away_and_can_come_back() {
+    let mut cluster = Cluster::start(4, 1, spread);
+    let (a, b) = talkers(&cluster, 1).await;
+    for id in 1..=20 {
+        cluster.send(&a, &b, id).await;
+    }
+    cluster.handle(3).stop().await;
+    cluster.crash(3, true);
+    let (disk, file) = (cluster.disks[&3].clone(), "state/shard-0000.redb");
+    let note = format!("{file}.quarantined");
+    let len = disk.open(file).unwrap().len().unwrap();
+    for at in (0..len).step_by(512) {
+        disk.flip(file, at, 1).unwrap();
+    }
+    cluster.up(3);
+    let set_aside = async |cluster: &Cluster| {
+        let status = cluster.handle(3).status(StatusRequest {}, patient()).await.unwrap();
+        !status.quarantined.is_empty()
+    };
+    assert!(set_aside(&cluster).await && disk.exists(&note).unwrap());
+    // A newer map of something else is no reason to open the damaged file.
+    moved(&cluster, 3, 4).await;
+    assert!(!set_aside(&cluster).await);
+    assert!(!disk.exists(file).unwrap() && !disk.exists(&note).unwrap());
+    let back = begin(&cluster, 4, 3).await;
+    assert_eq!(ended(&cluster, back).await, OperationPhase::Done);
+    held_by(&cluster, &[1, 2, 3]).await;
+    cluster.crash(3, true);
+    cluster.up(3);
+    held_by(&cluster, &[1, 2, 3]).await;
+    assert!(!set_aside(&cluster).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_map_does_not_open_what_is_quarantined() {
+    let mut cluster = Cluster::start(4, 2, spread);
+    let (a, b) = talkers(&cluster, 2).await;
+    for id in 1..=20 {
+        cluster.send(&a, &b, id).await;
+    }
+    // Shard 1 is on 2, 3 and 4, and is damaged at 3.
+    cluster.handle(3).stop().await;
+    cluster.crash(3, true);
+    let (disk, file) = (cluster.disks[&3].clone(), "state/shard-0001.redb");
+    let len = disk.open(file).unwrap().len().unwrap();
+    for at in (0..len).step_by(512) {
+        disk.flip(file, at, 1).unwrap();
+    }
+    cluster.up(3);
+    moved(&cluster, 3, 4).await;
+    let status = cluster.handle(3).status(StatusRequest {}, patient()).await.unwrap();
+    assert_eq!(status.quarantined.len(), 1, "{status:?}");
+    assert!(cluster.shard(3, 1).await.is_none());
+    assert!(disk.exists(&format!("{file}.quarantined")).unwrap());
 }

@@ -1,6 +1,6 @@
 //! Positive controls: each of the node's own plants breaks what it is meant to break.
 
-use firedrill_proto::chat::v1::{HistoryRequest, StatusRequest};
+use firedrill_proto::chat::v1::StatusRequest;
 
 use super::{
     super::{ClientApi as _, Plant},
@@ -79,10 +79,7 @@ async fn a_leader_that_is_cut_off_answers_reads_without_what_its_successor_ackno
                 sent.then_some(())
             })
             .await;
-        let request = HistoryRequest {
-            conversation: ids::conversation_id(a.user, b.user),
-            ..HistoryRequest::default()
-        };
+        let request = a.read(&b);
         let read = cluster.handle(old).history(request, patient()).await;
         assert_eq!(read.is_ok(), answers, "{read:?}");
         assert!(read.is_err() || read.is_ok_and(|read| read.last_position == 1));
@@ -111,10 +108,7 @@ async fn a_node_that_serves_after_it_was_removed_answers_what_it_does_not_own() 
         let (a, b) = (cluster.person("15550001").await, cluster.person("15550002").await);
         cluster.send(&a, &b, 1).await;
         super::moves::moved(&cluster, 3, 4).await;
-        let request = HistoryRequest {
-            conversation: ids::conversation_id(a.user, b.user),
-            ..HistoryRequest::default()
-        };
+        let request = a.read(&b);
         let read = cluster.handle(3).history(request, patient()).await;
         assert_eq!(read.is_ok(), answers, "{read:?}");
     }

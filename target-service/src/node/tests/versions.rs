@@ -12,7 +12,7 @@ use firedrill_proto::chat::v1::{
 use prost::Message as _;
 
 use super::{
-    super::{Build, ClientApi as _, Observer, Protocols, Reason},
+    super::{Answer, Build, ClientApi as _, Observer, Protocols, Reason},
     cluster::{Cluster, Person, in_order, patient},
 };
 use crate::chat::ids;
@@ -306,4 +306,76 @@ async fn with_the_bad_build_the_app_opens_and_sending_fails_until_it_is_taken_ba
     let leader = build(&mut cluster, Build::Good).await;
     let sent = cluster.handle(leader).send(a.message(&b, 4), both).await.unwrap();
     assert_eq!((sent.position, sent.repeated), (3, false));
+}
+
+/// What became of the calls of one client, by `ok` or the reason of the refusal; who doesn't lead is not asked.
+#[derive(Default)]
+struct Tally(BTreeMap<&'static str, u64>);
+
+impl Tally {
+    fn add<T>(&mut self, answer: &Answer<T>) {
+        let word = answer.as_ref().map_or_else(|refusal| refusal.reason.as_str(), |_| "ok");
+        if word != "NOT_LEADER" {
+            *self.0.entry(word).or_default() += 1;
+        }
+    }
+
+    fn take(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.0).into_keys().collect()
+    }
+}
+
+/// May 2017 in small: the build goes to one node after the other while everybody writes and opens the app.
+#[tokio::test(start_paused = true)]
+async fn under_load_the_bad_build_fails_only_what_is_sent_the_new_way() {
+    let mut cluster = Cluster::start(3, 1, |_| {});
+    let (a, b) = (cluster.person("15550001").await, cluster.person("15550002").await);
+    let both = patient().speaking(Protocols::ALL);
+    let open = OpenRequest {
+        caller: Some(Caller {
+            user: a.user,
+            device: 1,
+            session: a.sessions[&1],
+        }),
+        epoch: 1,
+        ..OpenRequest::default()
+    };
+    let mut id = 0;
+    let (mut opens, mut new, mut old) = (Tally::default(), Tally::default(), Tally::default());
+    for updated in 0..=3_u64 {
+        if updated > 0 {
+            cluster.handle(updated).stop().await;
+            cluster.crash(updated, true);
+            cluster.configs.get_mut(&updated).unwrap().versions.build = Build::SecondBad;
+            cluster.up(updated);
+        }
+        cluster.leader(0).await;
+        for _ in 0..150 {
+            id += 2;
+            for node in 1..=3 {
+                let node = cluster.handle(node);
+                let (opened, sent, sent_before) = tokio::join!(
+                    node.open(open, both),
+                    node.send(a.message(&b, id), both),
+                    node.send(a.message(&b, id + 1), patient()),
+                );
+                opens.add(&opened);
+                new.add(&sent);
+                old.add(&sent_before);
+            }
+            cluster.clock.sleep(Duration::from_millis(3)).await;
+        }
+        assert_eq!(opens.take(), ["ok"], "{updated} of three have it");
+        assert_eq!(old.take(), ["ok"], "{updated} of three have it");
+        let seen = new.take();
+        match updated {
+            0 => assert_eq!(seen, ["ok"]),
+            3 => assert_eq!(seen, ["BROKEN_BUILD"]),
+            // It depends on who leads.
+            _ => assert!(
+                seen.iter().all(|word| ["ok", "BROKEN_BUILD"].contains(word)),
+                "{seen:?}"
+            ),
+        }
+    }
 }

@@ -170,8 +170,15 @@ impl PeopleClient for Client {
             None => Answered::failed(refusal("NOT_MEMBER")),
         }
     }
-    async fn audit(&self, group: u64, after: u64, _within: Duration) -> Answered<Page> {
-        Answered::ok(lock(&self.0.state).page(group, after), None)
+    async fn audit(&self, conversation: u64, after: u64, _within: Duration) -> Answered<Page> {
+        if let Some(failure) = self.0.refused() {
+            return Answered::failed(failure);
+        }
+        let mut page = lock(&self.0.state).page(conversation, after);
+        if page.changes.is_empty() {
+            page.items.truncate(7);
+        }
+        Answered::ok(page, None)
     }
 }
 
