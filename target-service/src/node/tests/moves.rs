@@ -10,10 +10,7 @@ use super::{
     super::{ClientApi as _, NodeConfig, Reason},
     cluster::{Cluster, Person, in_order, patient},
 };
-use crate::{
-    chat::ids,
-    env::{Disk as _, SimDisk},
-};
+use crate::{chat::ids, env::Disk as _};
 
 /// Four nodes, and every shard on three of them: shard 0 on 1, 2 and 3.
 fn spread(config: &mut NodeConfig) {
@@ -347,7 +344,7 @@ async fn founders_that_lost_their_folders_make_no_empty_majority_and_are_replace
     // Two of three, one after the other: each comes back as a process with the same configuration and nothing on its disk.
     for node in [2, 3] {
         cluster.crash(node, true);
-        let folder = std::mem::replace(cluster.disks.get_mut(&node).unwrap(), SimDisk::new());
+        let folder = std::mem::take(cluster.disks.get_mut(&node).unwrap());
         cluster.configs.get_mut(&node).unwrap().bootstrap = false;
         cluster.up(node);
         let ended = cluster.tasks.remove(&node).unwrap().await.unwrap();
