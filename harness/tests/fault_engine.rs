@@ -52,6 +52,7 @@ fn node(name: &str, port: u16, folder: &Path) -> NodeSpec {
         args: ["--exact", "in_a_role", "--nocapture"].map(str::to_owned).to_vec(),
         env: BTreeMap::from([(ROLE.to_owned(), port.to_string())]),
         dir: folder.join(name),
+        disk: None,
         listens: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
         ready: Ready::Line("ready".to_owned()),
         ready_within: SOON,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use firedrill::plan::{self, PlanError};
-use firedrill::scenario::{self, Loaded};
+use firedrill::scenario::{self, DiskKind, Loaded};
 use firedrill::{check, fault};
 
 fn root() -> PathBuf {
@@ -204,8 +204,12 @@ fn a_scenario_that_must_fail_says_how() {
             .scenario
             .system
             .as_ref()
-            .is_some_and(|system| system.plant.is_some());
-        assert_eq!(code == 7, planted, "{path}: only a plant breaks a promise");
+            .is_some_and(|system| system.plant.is_some() || system.disk == Some(DiskKind::Lying));
+        assert_eq!(
+            code == 7,
+            planted,
+            "{path}: only a plant or a disk that lies breaks a promise"
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use firedrill::{
     plan, scenario,
-    system::{self, System, SystemKind, missing_program},
+    system::{self, System, SystemKind, missing},
 };
 
 use crate::common::Result;
@@ -20,7 +20,7 @@ pub(crate) fn etcd(flags: &[String]) -> Result<std::result::Result<Box<dyn Syste
     let loaded = scenario::load(Path::new(SCENARIO)).map_err(|error| error.render(false))?;
     let plan = plan::plan(&loaded, None, "process").map_err(|error| error.to_string())?;
     let mut spec = plan.systems.into_iter().next().ok_or("the scenario has no system")?;
-    if missing_program(&spec).is_some() {
+    if missing(&spec).is_some() {
         return Ok(Err("not installed".to_owned()));
     }
     let SystemKind::Command(command) = &mut spec.kind else {

@@ -1,5 +1,7 @@
 //! Records of the journal: one line each, checksum first.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -20,6 +22,13 @@ pub enum Act {
         node: String,
         /// The process.
         process: ProcessId,
+    },
+    /// A node's disk is about to be mounted, under the run's id; undone by unmounting it.
+    Mount {
+        /// The node.
+        node: String,
+        /// Where.
+        at: PathBuf,
     },
     /// A fault is about to be applied. Undone as said.
     Fault {

@@ -5,6 +5,7 @@
 //! that it is refused before the run.
 
 mod capability;
+pub mod disk;
 pub mod journal;
 mod journal_file;
 mod journal_pointer;

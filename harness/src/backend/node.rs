@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::disk::DiskSpec;
 use crate::base::Nanos;
 
 /// How to start a node.
@@ -24,6 +25,8 @@ pub struct NodeSpec {
     pub env: BTreeMap<String, String>,
     /// Its working directory; made if absent.
     pub dir: PathBuf,
+    /// A disk of its own that forgets what was not synced; its other folders are the machine's.
+    pub disk: Option<DiskSpec>,
     /// Where it listens: asked to be refused once it is dead.
     pub listens: Vec<SocketAddr>,
     /// When it counts as ready.
@@ -105,6 +108,8 @@ pub struct Started {
 pub enum NodeSignal {
     /// Ends at once, without a word: SIGKILL.
     Kill,
+    /// Ends at once, and so does its disk, between the same two writes as those of all others. One without a disk is killed.
+    PowerLoss,
     /// Asked to end: SIGTERM. The evidence is that it ended.
     Term,
     /// Stands still: SIGSTOP.

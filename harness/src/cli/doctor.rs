@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::output::{Format, out, out_json};
+use crate::backend::disk;
 use crate::base::{Exit, millis, sync_times};
 
 const EXAMPLES: &str = "\
@@ -261,10 +262,10 @@ fn docker() -> Check {
 }
 
 fn fuse() -> Check {
-    if Path::new("/dev/fuse").exists() {
-        check("FUSE", Status::Ok, "/dev/fuse")
-    } else {
-        check("FUSE", Status::Optional, "no /dev/fuse").remedy("no fault of this version needs it")
+    match disk::available() {
+        Ok(()) => check("FUSE", Status::Ok, "disks of a node's own can be mounted"),
+        Err(why) => check("FUSE", Status::Optional, why)
+            .remedy("`disk:` of a command system needs it, for the power loss of somebody else's system"),
     }
 }
 

@@ -114,7 +114,7 @@ fn jobs(args: &Args) -> Result<Batch, Exit> {
             note(&format!("{}: {error}", path.display()));
             error.exit()
         })?;
-        if let Some(missing) = first.systems.iter().find_map(system::missing_program) {
+        if let Some(missing) = first.systems.iter().find_map(system::missing) {
             note(&format!("{}: {missing}", path.display()));
             return Err(Exit::Capability);
         }
@@ -350,8 +350,14 @@ fn unhealed(dir: &Path) -> String {
             .map(|read| read.undone)
             .unwrap_or_default()
         {
-            if let Act::Fault { id, targets, .. } = act {
-                text.push_str(&format!("\n  fault {id} on {} was not healed", targets.join(", ")));
+            match act {
+                Act::Fault { id, targets, .. } => {
+                    text.push_str(&format!("\n  fault {id} on {} was not healed", targets.join(", ")));
+                }
+                Act::Mount { at, .. } => {
+                    text.push_str(&format!("\n  {} stays mounted, and serves nobody", at.display()))
+                }
+                Act::Start { .. } | Act::Started { .. } => {}
             }
         }
     }

@@ -146,7 +146,7 @@ impl Controller {
             PlanError::Invalid(_) => RunError::Invalid(error.to_string()),
         })?;
         // A plan is the same on every machine; what this one lacks is named before anything starts.
-        if let Some(missing) = plan.systems.iter().find_map(system::missing_program) {
+        if let Some(missing) = plan.systems.iter().find_map(system::missing) {
             return Err(RunError::CapabilityMissing(missing));
         }
         self.launch(plan, request.dir)

@@ -615,6 +615,11 @@ impl Shared {
                 .signal(nodes, NodeSignal::Kill)
                 .await
                 .map_or_else(unproven, Bite::Bites),
+            Action::PowerLoss(nodes) => self
+                .nodes
+                .signal(nodes, NodeSignal::PowerLoss)
+                .await
+                .map_or_else(unproven, Bite::Bites),
             Action::Stop(nodes) => self
                 .nodes
                 .signal(nodes, NodeSignal::Term)
@@ -673,7 +678,9 @@ impl Shared {
 
     async fn undo(&self, fault: &Lasting) -> Result<Evidence, Unhealed> {
         match &fault.resolved.action {
-            Action::Kill(nodes) | Action::Stop(nodes) | Action::Restart(nodes) => self.nodes.start(nodes).await,
+            Action::Kill(nodes) | Action::PowerLoss(nodes) | Action::Stop(nodes) | Action::Restart(nodes) => {
+                self.nodes.start(nodes).await
+            }
             Action::Freeze(nodes) => {
                 let (free, held) = self.frozen().release(&fault.id, nodes);
                 let mut seen = self.nodes.resume(&free).await.map_err(Unhealed::Dirty)?;

@@ -18,7 +18,7 @@ impl Verb for PowerLoss {
         name: "power_loss",
         group: Group::Power,
         summary: "all targets end at one instant and forget what they had not synced; the heal starts them again",
-        evidence: "every process is gone, and with it the write cache that lived in it",
+        evidence: "every process is gone, and with it the write cache that lived in it, or its disk, which says what it has lost",
         example: "power_loss: all",
         needs: &[Capability::Processes, Capability::VolatileDisk],
         heals: true,
@@ -29,7 +29,7 @@ impl Verb for PowerLoss {
     }
 
     fn resolve(&self, scene: &mut Scene<'_>) -> Result<Resolved, SpecError> {
-        scene.on_running(&self.0, Action::Kill)
+        scene.on_running(&self.0, Action::PowerLoss)
     }
 
     fn targets(&self) -> Vec<&Target> {

@@ -47,6 +47,8 @@ pub struct Resolved {
 pub enum Action {
     /// Kill these, all at one instant; undone by starting them.
     Kill(Vec<NodeName>),
+    /// Take the power from these and their disks, all at one instant; undone by starting them.
+    PowerLoss(Vec<NodeName>),
     /// Ask these to end; undone by starting them.
     Stop(Vec<NodeName>),
     /// Freeze these; undone by resuming them.

@@ -13,11 +13,12 @@ use crate::backend::{self, Capability};
 use crate::base::{Expr, did_you_mean};
 use crate::history::Class;
 use crate::scenario::{
-    ClientKind, EffectEntry, LoadEntry, Loaded, Ratio, Ready, SHARDS, Scenario, Schedule, Step, SystemEntry,
-    SystemKind as Kind,
+    ClientKind, DiskKind as DiskEntry, EffectEntry, LoadEntry, Loaded, Ratio, Ready, SHARDS, Scenario, Schedule, Step,
+    SystemEntry, SystemKind as Kind,
 };
 use crate::system::{
-    CommandSpec, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind, SystemSpec,
+    CommandSpec, DiskKind, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind,
+    SystemSpec,
 };
 use crate::workload::{GroupSpec, LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, StepSpec};
 
@@ -118,6 +119,7 @@ fn buildable(name: &str, system: &SystemEntry) -> Result<(), PlanError> {
 /// What a kind of system can do for the faults, beside what the backend can do to its processes.
 #[must_use]
 pub fn capabilities_of(system: &SystemEntry) -> BTreeSet<Capability> {
+    let disk = system.disk.map(|_| Capability::VolatileDisk);
     let list: &[Capability] = match (system.kind, system.client) {
         (Kind::Messaging, _) => &[
             Capability::Observe,
@@ -129,7 +131,7 @@ pub fn capabilities_of(system: &SystemEntry) -> BTreeSet<Capability> {
         (Kind::Command, Some(ClientKind::Etcd)) => &[Capability::Observe, Capability::Load],
         (Kind::Command, _) | (Kind::Scripted, _) => &[Capability::Load],
     };
-    list.iter().copied().collect()
+    list.iter().copied().chain(disk).collect()
 }
 
 fn one_step(
@@ -276,6 +278,10 @@ fn command(system: &SystemEntry) -> CommandSpec {
         ports: system.port_names(),
         peers: system.peers.clone().unwrap_or_default(),
         ready,
+        disk: system.disk.map(|disk| match disk {
+            DiskEntry::Volatile => DiskKind::Volatile,
+            DiskEntry::Lying => DiskKind::Lying,
+        }),
         client: client.to_owned(),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::model::{Plan, Start};
 use crate::scenario::{Promises, WhenEvent};
-use crate::system::SystemKind;
+use crate::system::{DiskKind, SystemKind};
 use crate::workload::ScheduleSpec;
 
 /// The plan as text, one aligned table after another.
@@ -118,7 +118,15 @@ fn system_text(kind: &SystemKind) -> String {
             }
             text
         }
-        SystemKind::Command(spec) => format!("command, {} nodes, `{}`", spec.nodes.len(), spec.command.join(" ")),
+        SystemKind::Command(spec) => {
+            let disk = match spec.disk {
+                None => "",
+                Some(DiskKind::Volatile) => ", disks that forget what is not synced",
+                Some(DiskKind::Lying) => ", disks that LIE about their fsync",
+            };
+            let nodes = spec.nodes.len();
+            format!("command, {nodes} nodes{disk}, `{}`", spec.command.join(" "))
+        }
         SystemKind::Scripted(spec) => format!("scripted, {} outage(s)", spec.outages.len()),
     }
 }

@@ -118,6 +118,11 @@ fn what_can_not_be_done_is_refused_by_name() {
     let power = command.replace("kill: leader", "power_loss: all");
     let error = plan(&read(&power), None, "process").unwrap_err();
     assert!(error.to_string().contains("volatile_disk"), "{error}");
+    let on_disks = power
+        .replace("kind: command,", "kind: command, disk: volatile,")
+        .replace("[echo]", "[echo, \"{disk}\"]");
+    assert_ne!(on_disks, power);
+    assert!(plan(&read(&on_disks), None, "process").is_ok());
 }
 
 #[test]

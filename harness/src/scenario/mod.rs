@@ -29,7 +29,7 @@ pub use rules::Context;
 pub use schema::{SCHEMA_ID, schema, schema_text};
 pub use step::{Step, When, WhenEvent};
 pub use system::{
-    ClientKind, EffectEntry, FIELDS, FieldOfKind, Nodes, OutageEntry, PLANTS, Ready, SystemEntry, SystemKind,
+    ClientKind, DiskKind, EffectEntry, FIELDS, FieldOfKind, Nodes, OutageEntry, PLANTS, Ready, SystemEntry, SystemKind,
 };
 pub use units::{Name, RATE_MAX, Rate, Size};
 

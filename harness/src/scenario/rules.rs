@@ -19,7 +19,7 @@ use crate::fault::FaultSpec;
 use crate::target::{Roster, RosterNode, group_of};
 
 /// What can be filled into a command and its environment.
-pub(super) const COMMAND_FIELDS: &[&str] = &["name", "index", "zone", "dir", "port", "address", "peers"];
+pub(super) const COMMAND_FIELDS: &[&str] = &["name", "index", "zone", "dir", "disk", "port", "address", "peers"];
 /// What can be filled into each entry of `{peers}`, from the node that it stands for.
 pub(super) const PEERS_FIELDS: &[&str] = &["name", "index", "zone", "address"];
 /// Most nodes of a system.
@@ -319,6 +319,20 @@ fn command(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
     for (name, value) in system.env.iter().flatten() {
         template(value, COMMAND_FIELDS, &ports, &format!("{path}.env.{name}"), found);
     }
+    let on_disk =
+        |text: &String| Template::parse(text).is_ok_and(|text| text.fields().any(|field| field.name == "disk"));
+    let mut texts = system
+        .command
+        .iter()
+        .flatten()
+        .chain(system.env.iter().flat_map(|env| env.values()));
+    let used = texts.any(on_disk);
+    found.check(used || system.disk.is_none(), &format!("{path}.disk"), || {
+        "nothing is put on this disk; write `{disk}` where the command says where its data are".to_owned()
+    });
+    found.check(!used || system.disk.is_some(), &format!("{path}.command"), || {
+        "`{disk}` is written, and the nodes have no disks of their own; add `disk: volatile`".to_owned()
+    });
     if let Some(peers) = &system.peers {
         template(peers, PEERS_FIELDS, &ports, &format!("{path}.peers"), found);
     }

@@ -152,7 +152,8 @@ pub struct SystemEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plant: Option<Name>,
     /// command: the program and its arguments. Filled in are `{name}`, `{index}` (from 1), `{zone}`, `{dir}` (the node's own
-    /// folder), `{port:client}` (where to listen), `{address:client}` (where others dial it, through links) and `{peers}`.
+    /// folder), `{disk}` (its own disk), `{port:client}` (where to listen), `{address:client}` (where others dial it,
+    /// through links) and `{peers}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
     /// command: environment variables, filled in like the arguments.
@@ -165,6 +166,9 @@ pub struct SystemEntry {
     /// `{address:peer}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<String>,
+    /// command: a disk of its own for each node, mounted at `{disk}`, so that its power can fail. Needs FUSE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskKind>,
     /// command: when a node counts as started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
@@ -320,6 +324,7 @@ pub const FIELDS: &[FieldOfKind] = &[
     field("env", SystemKind::Command, false, |s| s.env.is_some()),
     field("ports", SystemKind::Command, false, |s| s.ports.is_some()),
     field("peers", SystemKind::Command, false, |s| s.peers.is_some()),
+    field("disk", SystemKind::Command, false, |s| s.disk.is_some()),
     field("ready", SystemKind::Command, true, |s| s.ready.is_some()),
     field("client", SystemKind::Command, true, |s| s.client.is_some()),
     field("service_time", SystemKind::Scripted, false, |s| {
@@ -422,6 +427,16 @@ pub enum Ready {
     Http(String),
     /// The gRPC health service on the client port says that this service is serving.
     Grpc(String),
+}
+
+/// What a disk of a node's own keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskKind {
+    /// A power loss takes what was not synced.
+    Volatile,
+    /// Every fsync says that all is well and does nothing: a power loss takes everything.
+    Lying,
 }
 
 /// One outage of a scripted system.

@@ -15,12 +15,12 @@ mod spec;
 use std::path::Path;
 
 pub use build::build;
-pub use command::{Command, missing_program};
+pub use command::{Command, missing};
 #[cfg(feature = "messaging")]
 pub use messaging::{Messaging, NODE_COMMAND, run_node};
 pub use needs::needs_of;
 pub use spec::{
-    CommandSpec, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedReaction, ScriptedSpec,
+    CommandSpec, DiskKind, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedReaction, ScriptedSpec,
     SystemKind, SystemSpec,
 };
 

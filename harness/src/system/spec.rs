@@ -81,8 +81,21 @@ pub struct CommandSpec {
     pub peers: String,
     /// How to tell that a node is ready: `tcp:PORT`, `http:PATH` or `grpc:SERVICE`.
     pub ready: String,
+    /// The nodes' disks, where they have some of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskKind>,
     /// How to send it load: `tcp`, `http`, `grpc_health`, `etcd`.
     pub client: String,
+}
+
+/// The kinds of disks that nodes can have of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskKind {
+    /// Forgets what was not synced.
+    Volatile,
+    /// Forgets everything, though it says that it syncs.
+    Lying,
 }
 
 /// A scripted target.

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::child::{Life, Process};
 use super::dialler::who_dials;
+use super::disks::Disks;
 use super::link::LinkNet;
 use super::log::NodeLog;
 use super::ports::Ports;
@@ -70,6 +71,7 @@ pub struct ProcessBackend {
     spawner: Spawner,
     ports: Mutex<Ports>,
     nodes: Arc<Mutex<BTreeMap<String, Node>>>,
+    disks: Arc<Disks>,
     events: broadcast::Sender<ProcessEvent>,
     closed: AtomicBool,
 }
@@ -95,6 +97,7 @@ impl ProcessBackend {
             spawner,
             ports: Mutex::default(),
             nodes: Arc::default(),
+            disks: Arc::default(),
             events: broadcast::Sender::new(EVENTS),
             closed: AtomicBool::new(false),
             config,
@@ -156,6 +159,16 @@ impl ProcessBackend {
             })
     }
 
+    /// Does something with the disks that blocks.
+    async fn disks<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Disks, &Journal) -> T + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let (disks, journal) = (Arc::clone(&self.disks), self.config.journal.clone());
+        let done = tokio::task::spawn_blocking(move || act(&disks, &journal)).await;
+        done.map_err(|_| BackendError::Closed)
+    }
+
     /// Starts the process and watches it; not yet ready.
     async fn launch(&self, spec: &NodeSpec) -> Result<Launched, BackendError> {
         let what = format!("start node `{}` ({})", spec.name, spec.program.display());
@@ -163,6 +176,9 @@ impl ProcessBackend {
             what: what.clone(),
             source,
         };
+        let with_disk = spec.clone();
+        self.disks(move |disks, journal| disks.mount(&with_disk, journal))
+            .await??;
         let node = spec.name.clone();
         let intent = self.journal(move |journal| journal.begin(Act::Start { node })).await?;
         let log = NodeLog::new(&self.config.logs, &spec.name).map_err(failed)?;
@@ -295,14 +311,14 @@ impl ProcessBackend {
         sent: Nanos,
     ) -> Result<SignalEvidence, BackendError> {
         let (within, what) = match signal {
-            NodeSignal::Kill => (KERNEL_WITHIN, "end by SIGKILL"),
+            NodeSignal::Kill | NodeSignal::PowerLoss => (KERNEL_WITHIN, "end by SIGKILL"),
             NodeSignal::Term => (END_WITHIN, "end after SIGTERM"),
             NodeSignal::Stop => (KERNEL_WITHIN, "stop of every thread"),
             NodeSignal::Cont => (KERNEL_WITHIN, "going on"),
         };
         let mut lives = process.life();
         let wanted = |life: &Life| match signal {
-            NodeSignal::Kill | NodeSignal::Term => matches!(life, Life::Ended { .. }),
+            NodeSignal::Kill | NodeSignal::PowerLoss | NodeSignal::Term => matches!(life, Life::Ended { .. }),
             NodeSignal::Stop => matches!(life, Life::Stopped(_) | Life::Ended { .. }),
             NodeSignal::Cont => matches!(life, Life::Running(_) | Life::Ended { .. }),
         };
@@ -324,7 +340,7 @@ impl ProcessBackend {
             ended @ Life::Ended { .. } => ended,
         });
         let (at, text) = match (signal, life) {
-            (NodeSignal::Kill | NodeSignal::Term, Some(Life::Ended { at, how })) => {
+            (NodeSignal::Kill | NodeSignal::PowerLoss | NodeSignal::Term, Some(Life::Ended { at, how })) => {
                 if ProcessId::of(process.pid).is_some_and(|id| procfs::marker_of(id.pid).as_deref() == Some(self.run()))
                 {
                     return Err(nothing(format!(
@@ -372,7 +388,7 @@ impl ProcessBackend {
         loop {
             let states = procfs::group_states(process.pid);
             let as_wanted = match signal {
-                NodeSignal::Kill | NodeSignal::Term => true,
+                NodeSignal::Kill | NodeSignal::PowerLoss | NodeSignal::Term => true,
                 NodeSignal::Stop => states.chars().all(is_stopped),
                 NodeSignal::Cont => !states.contains(is_stopped),
             };
@@ -556,17 +572,21 @@ impl Backend for ProcessBackend {
     async fn signal(&self, nodes: &[String], signal: NodeSignal) -> Result<Vec<SignalEvidence>, BackendError> {
         let found: Vec<_> = nodes.iter().map(|node| self.running(node)).collect::<Result<_, _>>()?;
         let number = match signal {
-            NodeSignal::Kill => Signal::SIGKILL,
+            NodeSignal::Kill | NodeSignal::PowerLoss => Signal::SIGKILL,
             NodeSignal::Term => Signal::SIGTERM,
             NodeSignal::Stop => Signal::SIGSTOP,
             NodeSignal::Cont => Signal::SIGCONT,
         };
         let sent = self.config.clock.now();
+        let mut outage = (signal == NodeSignal::PowerLoss).then(|| self.disks.power_loss(nodes));
         let mut errors = Vec::new();
         for (node, (process, _)) in nodes.iter().zip(&found) {
             if let Err(source) = process.signal(number) {
                 errors.push(os(&format!("send {number} to node `{node}`"))(source));
             }
+        }
+        if let Some(outage) = &mut outage {
+            outage.killed();
         }
         if let Some(error) = errors.pop() {
             return Err(error);
@@ -574,6 +594,17 @@ impl Backend for ProcessBackend {
         let mut seen = Vec::with_capacity(nodes.len());
         for (node, (process, listens)) in nodes.iter().zip(&found) {
             seen.push(self.evidence(node, process, listens, signal, sent).await?);
+        }
+        if let Some(outage) = outage {
+            for seen in &mut seen {
+                let Some(told) = outage.told_of(&seen.node) else {
+                    continue;
+                };
+                seen.text.push_str(&told);
+                let node = seen.node.clone();
+                self.disks(move |disks, journal| disks.unmount(&node, journal))
+                    .await??;
+            }
         }
         Ok(seen)
     }
@@ -617,13 +648,14 @@ impl Backend for ProcessBackend {
         let left = self.wait_for_ends(&running, KERNEL_WITHIN).await;
         // What nodes have made and left behind when they ended: a program behind a wrapper, a helper of its own.
         let (_, outlived) = end_own(self.run(), Some(&self.config.system), self.config.clock).await;
+        let mounted = self.disks(Disks::unmount_all).await?;
         self.net.close().await;
         self.ports().release();
         let left_of = |name| format!("node `{name}` does not end");
         Ok(TearDownReport {
             stopped: running.keys().filter(|name| !killed.contains(*name)).cloned().collect(),
             killed: killed.difference(&left).cloned().collect(),
-            left: left.iter().map(left_of).chain(outlived).collect(),
+            left: left.iter().map(left_of).chain(outlived).chain(mounted).collect(),
         })
     }
 }

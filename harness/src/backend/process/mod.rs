@@ -6,6 +6,9 @@
 mod backend;
 mod child;
 mod dialler;
+#[cfg(test)]
+mod disk_tests;
+mod disks;
 mod link;
 mod log;
 mod pidfd;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::pidfd::PidFd;
+use crate::backend::disk;
 use crate::backend::journal::{self, Act, JournalError, Pointer, StateDir, Undo};
 use crate::backend::procfs::{self, ProcessId};
 use crate::base::RunClock;
@@ -69,7 +70,7 @@ async fn sweep_run(pointer: &Pointer, clock: RunClock) -> Swept {
     swept
 }
 
-/// Ends what a run left behind, in its own harness: of one system, or of all. What was ended, and in words what was not.
+/// Ends what a run left behind, in its own harness: of one system, or of all and their disks. What was ended, and in words what was not.
 pub(crate) async fn end_own(run: &str, system: Option<&str>, clock: RunClock) -> (Vec<u32>, Vec<String>) {
     let mut killed = Vec::new();
     let of_system = |pid: u32| system.is_none_or(|system| procfs::system_of(pid).as_deref() == Some(system));
@@ -88,11 +89,22 @@ pub(crate) async fn end_own(run: &str, system: Option<&str>, clock: RunClock) ->
             }
         }
     }
-    let left = found()
+    let mut left: Vec<String> = found()
         .iter()
         .map(|process| format!("process {} still runs", process.pid))
         .collect();
+    if system.is_none() {
+        left.extend(unmount_own(run));
+    }
     (killed, left)
+}
+
+/// Unmounts the disks that a run has left, which are known by the run's id, with or without its journal. In words which it
+/// could not.
+fn unmount_own(run: &str) -> Vec<String> {
+    let mounted = disk::mounted_by(run).unwrap_or_default();
+    let failed = mounted.iter().filter_map(|at| disk::unmount(at).err());
+    failed.map(|error| error.to_string()).collect()
 }
 
 /// Ends one process; false when it was not the run's any more, or does not end.
@@ -111,6 +123,7 @@ fn in_words(act: &Act) -> String {
     match act {
         Act::Start { node } => format!("node `{node}` was being started: ended"),
         Act::Started { node, process } => format!("node `{node}` ran as process {}: ended", process.pid),
+        Act::Mount { node, at } => format!("the disk of node `{node}` was mounted at {}: unmounted", at.display()),
         Act::Fault {
             id,
             kind,

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{ProcessBackend, ProcessConfig};
+use crate::backend::disk::{self, DiskSpec};
 use crate::backend::journal::{Journal, StateDir, unique_run};
 use crate::backend::{Backend as _, NodeSpec, Ready};
 use crate::base::{RunClock, Streams};
@@ -37,6 +38,7 @@ pub(crate) fn node(name: &str, role: &str, port: u16, folder: &Path) -> NodeSpec
         args: ROLE_ARGS.map(str::to_owned).to_vec(),
         env: BTreeMap::from([(ROLE.to_owned(), format!("{role} {port} {}", folder.display()))]),
         dir: folder.join(name),
+        disk: None,
         listens: if port == 0 {
             Vec::new()
         } else {
@@ -45,6 +47,26 @@ pub(crate) fn node(name: &str, role: &str, port: u16, folder: &Path) -> NodeSpec
         ready: Ready::Line("ready".to_owned()),
         ready_within: SOON,
     }
+}
+
+/// A disk in `folder`.
+pub(crate) fn disk_of(folder: &Path) -> DiskSpec {
+    DiskSpec {
+        mount: folder.join("disk"),
+        below: folder.join("durable"),
+        honest: true,
+    }
+}
+
+/// Whether disks can be mounted; says so where they can't. A continuous-integration machine can, or is set up wrongly.
+pub(crate) fn disks_here() -> bool {
+    let Err(why) = disk::available() else { return true };
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "no disks can be mounted on this continuous-integration machine: {why}"
+    );
+    println!("skipped: {why}");
+    false
 }
 
 /// A process backend in `folder`, which also holds the state directory.
@@ -86,17 +108,20 @@ fn in_a_role() {
         }
         "silent" => wait_forever(),
         "harness" => harness(Path::new(folder)),
+        "keeps" => super::disk_tests::keeps(Path::new(folder)),
+        "finds_all" => super::disk_tests::finds_all(Path::new(folder)),
+        "finds" => super::disk_tests::finds(Path::new(folder)),
         other => panic!("no role {other}"),
     }
 }
 
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     // The test runner may have begun a line of its own.
     println!("\n{line}");
     std::io::stdout().flush().unwrap();
 }
 
-fn wait_forever() {
+pub(super) fn wait_forever() -> ! {
     loop {
         std::thread::park();
     }
@@ -145,7 +170,10 @@ fn harness(folder: &Path) {
     runtime.block_on(async {
         let backend = backend(folder, "killed").await;
         let ports = backend.reserve_ports(2).await.unwrap();
-        let one = backend.start(&node("n1", "echo", ports[0], folder)).await.unwrap();
+        let mut first = node("n1", "echo", ports[0], folder);
+        // Its disk outlives both where there can be one.
+        first.disk = disk::available().is_ok().then(|| disk_of(folder));
+        let one = backend.start(&first).await.unwrap();
         let two = backend.start(&node("n2", "echo", ports[1], folder)).await.unwrap();
         let frozen = backend
             .signal(&["n2".to_owned()], crate::backend::NodeSignal::Stop)

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::testing::{SOON, backend, node, soon};
 use super::{ProcessBackend, sweep};
+use crate::backend::disk;
 use crate::backend::journal::{self, StateDir};
 use crate::backend::procfs::{self, ProcessId};
 use crate::backend::{Backend as _, BackendError, LinkId, NodeSignal};
@@ -302,12 +303,16 @@ async fn killing_the_harness_ends_its_nodes_frozen_ones_too_and_the_next_start_s
     for node in &nodes {
         gone(*node).await;
     }
+    let with_disk = disk::available().is_ok();
+    assert_eq!(disk::mounted_by(&run).unwrap().len(), usize::from(with_disk));
     let swept = sweep(&state, clock).await.unwrap();
     assert_eq!(swept.len(), 1);
     assert_eq!(swept[0].run, run);
     assert_eq!(swept[0].killed, [orphan.id()]);
     assert!(swept[0].left.is_empty());
     assert!(swept[0].undone.iter().any(|text| text.contains("n2")), "{swept:?}");
+    assert_eq!(swept[0].undone.iter().any(|text| text.contains("unmounted")), with_disk);
+    assert!(disk::mounted_by(&run).unwrap().is_empty());
     assert_eq!(sweep(&state, clock).await.unwrap(), [], "nothing is left to sweep");
     for mut process in [foreign, other] {
         assert!(process.try_wait().unwrap().is_none(), "not ours, not touched");

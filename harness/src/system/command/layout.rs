@@ -12,13 +12,13 @@ use std::{
 
 use super::{
     super::{
-        CommandSpec, SystemError,
+        CommandSpec, DiskKind, SystemError,
         clients::{self, ClientNode},
     },
     program,
 };
 use crate::{
-    backend::{Backend, LinkId, NodeSpec, Ready, ReadyCheck},
+    backend::{Backend, LinkId, NodeSpec, Ready, ReadyCheck, disk::DiskSpec},
     base::{Field, Template},
     target::{NodeName, Roster, RosterNode},
     workload::RequestSpec,
@@ -30,6 +30,9 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const ASK_WITHIN: Duration = Duration::from_secs(1);
 /// The port that takes the load.
 const CLIENT: &str = "client";
+/// In a node's folder, where its own disk is mounted, and what of it is durable.
+const DISK: &str = "disk";
+const DURABLE: &str = "durable";
 /// The group of all clients.
 const EVERYBODY: &str = "all";
 
@@ -52,6 +55,8 @@ struct Facts<'a> {
     /// From 1.
     index: usize,
     dir: &'a Path,
+    /// Where its own disk is mounted, when it has one.
+    disk: Option<PathBuf>,
     /// The port of each name that it listens on.
     ports: BTreeMap<&'a str, u16>,
     /// Where the others dial each of them.
@@ -67,6 +72,7 @@ impl Facts<'_> {
             ("address", port, _) => self.addresses.get(port).map(ToString::to_string),
             ("port", port, Some(_)) => self.ports.get(port).map(ToString::to_string),
             ("dir", "", Some(_)) => Some(self.dir.display().to_string()),
+            ("disk", "", Some(_)) => Some(self.disk.as_ref()?.display().to_string()),
             ("peers", "", Some(peers)) => Some(peers.to_owned()),
             _ => None,
         }
@@ -100,6 +106,7 @@ pub(super) fn check(name: &str, spec: &CommandSpec) -> Result<(), SystemError> {
         node: &node,
         index: 1,
         dir: Path::new(""),
+        disk: spec.disk.map(|_| PathBuf::new()),
         ports: spec.ports.iter().map(|port| (port.as_str(), 1)).collect(),
         addresses: spec.ports.iter().map(|port| (port.as_str(), nowhere)).collect(),
     };
@@ -155,6 +162,7 @@ pub(super) async fn lay_out(
             node,
             index: place + 1,
             dir: &dirs[place],
+            disk: spec.disk.map(|_| dirs[place].join(DISK)),
             ports,
             addresses,
         });
@@ -213,6 +221,12 @@ fn node_spec(
         args: args.to_vec(),
         env,
         dir: facts.dir.to_owned(),
+        // Beside its working folder, and not it: nothing of ours may wait for a disk that we serve.
+        disk: spec.disk.zip(facts.disk.clone()).map(|(kind, mount)| DiskSpec {
+            mount,
+            below: facts.dir.join(DURABLE),
+            honest: kind == DiskKind::Volatile,
+        }),
         listens: facts
             .ports
             .values()

@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-pub use program::missing_program;
+pub use program::missing;
 
 /// How long a node may take to say what it believes.
 const OBSERVE_WITHIN: Duration = Duration::from_millis(300);

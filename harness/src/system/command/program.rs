@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::super::{SystemKind, SystemSpec};
+use super::super::{CommandSpec, SystemKind, SystemSpec};
+use crate::backend::disk;
 
 /// How to get programs that scenarios of ours use.
 const INSTALL: &[(&str, &str)] = &[(
@@ -17,10 +18,21 @@ const INSTALL: &[(&str, &str)] = &[(
 
 /// What `spec` needs and this machine lacks, with the remedy; none when there is nothing.
 #[must_use]
-pub fn missing_program(spec: &SystemSpec) -> Option<String> {
+pub fn missing(spec: &SystemSpec) -> Option<String> {
     let SystemKind::Command(command) = &spec.kind else {
         return None;
     };
+    missing_program(&spec.name, command).or_else(|| {
+        command.disk?;
+        let why = disk::available().err()?;
+        Some(format!(
+            "system `{}` needs disks of its own (volatile_disk), and {why}",
+            spec.name
+        ))
+    })
+}
+
+fn missing_program(system: &str, command: &CommandSpec) -> Option<String> {
     let program = command.command.first()?;
     // A path that is filled in is only known once there is a run.
     if program.contains('{') || find(program).is_some() {
@@ -31,8 +43,7 @@ pub fn missing_program(spec: &SystemSpec) -> Option<String> {
         .find(|(name, _)| name == program)
         .map_or("install it, or give its path", |(_, how)| how);
     Some(format!(
-        "system `{}` needs the program `{program}`, which is not on this machine; {remedy}",
-        spec.name
+        "system `{system}` needs the program `{program}`, which is not on this machine; {remedy}"
     ))
 }
 
@@ -89,14 +100,15 @@ mod tests {
                 ports: vec!["client".to_owned()],
                 peers: String::new(),
                 ready: "tcp:client".to_owned(),
+                disk: None,
                 client: "tcp".to_owned(),
             }),
         };
-        let missing = missing_program(&spec("no-such-program-anywhere")).unwrap();
+        let said = missing(&spec("no-such-program-anywhere")).unwrap();
         assert!(
-            missing.contains("`no-such-program-anywhere`") && missing.contains("install it"),
-            "{missing}"
+            said.contains("`no-such-program-anywhere`") && said.contains("install it"),
+            "{said}"
         );
-        assert_eq!(missing_program(&spec("/bin/sh")), None);
+        assert_eq!(missing(&spec("/bin/sh")), None);
     }
 }

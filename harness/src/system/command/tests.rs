@@ -31,6 +31,7 @@ fn spec(client: &str) -> CommandSpec {
         ports: vec!["client".to_owned(), "peer".to_owned()],
         peers: "{name}=http://{address:client}".to_owned(),
         ready: "tcp:client".to_owned(),
+        disk: None,
         client: client.to_owned(),
     }
 }

@@ -188,6 +188,7 @@ fn process(
         args: arguments(role, &file),
         env: BTreeMap::new(),
         dir,
+        disk: None,
         listens,
         ready: Ready::Line("ready".to_owned()),
         ready_within: READY_WITHIN,

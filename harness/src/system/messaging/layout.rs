@@ -214,6 +214,7 @@ fn node_spec(node: &RosterNode, program: &Path, config: &Path, dir: PathBuf, lis
         ],
         env: BTreeMap::new(),
         dir,
+        disk: None,
         listens: listens.into(),
         ready: Ready::Line("ready".to_owned()),
         ready_within: READY_WITHIN,

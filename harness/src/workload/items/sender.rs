@@ -31,10 +31,10 @@ pub(super) fn probes(loads: &[LoadSpec], client: &dyn OpClient) -> Result<Vec<(S
     }
     let parts = client.parts();
     if parts.is_empty() {
-        return Ok(vec![(String::new(), "k:probe".to_owned())]);
+        return Ok(vec![(String::new(), "l:probe".to_owned())]);
     }
     let find = |part: String| {
-        let mut keys = (0..PROBE_KEYS_MAX).map(|number| format!("k:probe-{number}"));
+        let mut keys = (0..PROBE_KEYS_MAX).map(|number| format!("l:probe-{number}"));
         let log = keys.find(|log| client.needs(log) == part).ok_or_else(|| {
             WorkloadError(format!(
                 "none of {PROBE_KEYS_MAX} keys is held by {part}: its probe has nothing to put"
@@ -66,9 +66,9 @@ pub(super) fn logs(shared: &Shared) -> Vec<String> {
     logs.into_iter().collect()
 }
 
-/// The `key`th log of load `number`.
+/// The `key`th log of load `number`: a list, since each item is put once and stays. Under a `k:` a later one would replace it.
 fn log(number: usize, key: u32) -> String {
-    format!("k:{number}-{key}")
+    format!("l:{number}-{key}")
 }
 
 /// Begins to send. Schedule number n is load n; those behind are probes.
