@@ -467,6 +467,7 @@ fn the_directory_can_be_made_to_lie_for_a_while_and_refuses_an_earlier_life() {
             kind: kind.into(),
             address: address.to_owned(),
             for_ms,
+            ..DistortRequest::default()
         };
         rig.directory
             .distort(distort(DistortionKind::Empty, "", 60_000))

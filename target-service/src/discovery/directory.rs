@@ -1,6 +1,10 @@
 //! The directory: leases, generations, and what an operator or a fault makes it answer instead.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use super::{Answer, Door, Publication};
 
@@ -41,6 +45,10 @@ pub enum Distortion {
     Stale,
     /// The doors that it knows, all at this address.
     Poison(String),
+    /// What it knows, without these doors.
+    Without(BTreeSet<String>),
+    /// What it knows, to be kept for this long.
+    Ttl(Duration),
 }
 
 /// Why a publication or a withdrawal was refused.
@@ -225,7 +233,7 @@ impl Directory {
     pub fn look(&self, now: Duration) -> Answer {
         let (mut doors, kept) = self.known(now);
         match self.distortion(now) {
-            None => {}
+            None | Some(Distortion::Ttl(_)) => {}
             Some(Distortion::Empty) => doors.clear(),
             Some(Distortion::Stale) => doors.clone_from(&self.frozen),
             Some(Distortion::Poison(address)) => {
@@ -233,8 +241,11 @@ impl Directory {
                     door.address.clone_from(address);
                 }
             }
+            Some(Distortion::Without(names)) => doors.retain(|door| !names.contains(&door.name)),
         }
-        let ttl = if doors.is_empty() {
+        let ttl = if let Some(Distortion::Ttl(ttl)) = self.distortion(now) {
+            *ttl
+        } else if doors.is_empty() {
             self.options.negative_ttl
         } else {
             self.options.ttl

@@ -139,6 +139,15 @@ fn distortions_end_by_themselves() {
     assert_eq!(directory.look(at(100)).doors.len(), 1);
     directory.distort(Some(Distortion::Poison("nowhere:9".to_owned())), at(300), at(200));
     assert_eq!(directory.look(at(250)).doors[0].address, "nowhere:9");
+    directory.distort(Some(Distortion::Without(["a".to_owned()].into())), at(300), at(260));
+    assert!(directory.look(at(270)).doors.is_empty());
+    let true_ttl = directory.look(at(300)).ttl;
+    directory.distort(Some(Distortion::Ttl(at(77))), at(300), at(280));
+    assert_eq!(
+        (names(&directory.look(at(290))), directory.look(at(290)).ttl),
+        (vec!["a"], at(77))
+    );
+    assert_ne!(true_ttl, at(77));
     directory.distort(Some(Distortion::Stale), at(900), at(300));
     directory.withdraw("a", 1).unwrap();
     // Said again, it still shows what it showed: a lease on a fault is renewed, not a new fault.

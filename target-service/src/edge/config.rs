@@ -296,8 +296,8 @@ pub struct PageConfig {
     pub plant: Option<String>,
 }
 
-/// The plant of the status page.
-const FALSE_ALL_CLEAR: &str = "false-all-clear";
+/// The plant of the status page, which says that all is well as soon as every process answers.
+pub const PAGE_PLANT: &str = "false-all-clear";
 
 const fn ask_ms() -> u64 {
     500
@@ -326,8 +326,8 @@ impl Configuration for PageConfig {
             ));
         }
         if let Some(plant) = &self.plant {
-            if plant != FALSE_ALL_CLEAR {
-                return Err(format!("plant is {plant:?}: the status page has {FALSE_ALL_CLEAR}"));
+            if plant != PAGE_PLANT {
+                return Err(format!("plant is {plant:?}: the status page has {PAGE_PLANT}"));
             }
             if !cfg!(feature = "plants") {
                 return Err(format!(

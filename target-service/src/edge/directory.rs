@@ -131,6 +131,13 @@ impl Discovery for Desk {
                 return Err(Status::invalid_argument("a poisoned answer needs an address"));
             }
             DistortionKind::Poison => Some(Distortion::Poison(request.address)),
+            DistortionKind::Without => Some(Distortion::Without(request.names.into_iter().collect())),
+            DistortionKind::Ttl if request.ttl_ms == 0 => {
+                return Err(Status::invalid_argument(
+                    "ttl_ms is 0: an answer is remembered for some time",
+                ));
+            }
+            DistortionKind::Ttl => Some(Distortion::Ttl(Duration::from_millis(request.ttl_ms))),
         };
         if distortion.is_some() && (lasts.is_zero() || lasts > DISTORTION_MAX) {
             return Err(Status::invalid_argument(format!(
@@ -156,6 +163,8 @@ impl Discovery for Desk {
             Some(Distortion::Empty) => DistortionKind::Empty,
             Some(Distortion::Stale) => DistortionKind::Stale,
             Some(Distortion::Poison(_)) => DistortionKind::Poison,
+            Some(Distortion::Without(_)) => DistortionKind::Without,
+            Some(Distortion::Ttl(_)) => DistortionKind::Ttl,
         };
         Ok(Response::new(DirectoryStatusResponse {
             live: directory.live(now) as u64,

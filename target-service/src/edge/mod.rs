@@ -19,7 +19,7 @@ mod registry;
 mod registry_wire;
 mod watch;
 
-pub use config::{DirectoryConfig, GatewayConfig, PageConfig, RegistryConfig};
+pub use config::{DirectoryConfig, GatewayConfig, PAGE_PLANT, PageConfig, RegistryConfig};
 pub use directory::serve_directory;
 pub use gateway::serve_gateway;
 pub use page::serve_page;

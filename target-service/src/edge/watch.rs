@@ -248,7 +248,15 @@ impl Canary {
         if let Some(caller) = &self.caller {
             return Ok(*caller);
         }
-        let user = client.sign_up(&self.phone).await.outcome?.user;
+        let signed_up = match client.sign_up(&self.phone).await.outcome {
+            // Numbers are verified here.
+            Err(CallError::Refused(refusal)) if refusal.reason == Reason::WrongCode => {
+                let code = client.request_code(&self.phone).await.outcome?.code;
+                client.sign_up_verified(&self.phone, &code).await.outcome?
+            }
+            outcome => outcome?,
+        };
+        let user = signed_up.user;
         self.client_id += 1;
         let opened = client.open_session(user, DEVICE, self.client_id).await.outcome?;
         let caller = Caller {
