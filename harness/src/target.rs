@@ -41,6 +41,8 @@ pub enum Target {
     Nodes(Vec<NodeName>),
     /// This many nodes, at random.
     Random(u32),
+    /// One gateway by name: no node, and in no other target.
+    Gateway(NodeName),
 }
 
 /// One shard.
@@ -132,6 +134,12 @@ pub const ALL: &[TargetInfo] = &[
         example: "{ random: 2 }",
         needs_observation: false,
     },
+    TargetInfo {
+        name: "gateway",
+        summary: "one gateway by name, such as gw-a-1 (the first of zone a), or gw-1 where there are no zones",
+        example: "{ gateway: gw-a-1 }",
+        needs_observation: false,
+    },
 ];
 
 /// Who there is: known before the system starts, and fixed for the run.
@@ -141,6 +149,8 @@ pub struct Roster {
     pub nodes: Vec<RosterNode>,
     /// For each replicated group, such as `shard:0`, the nodes that may hold it.
     pub groups: BTreeMap<String, BTreeSet<NodeName>>,
+    /// The gateways before them, where there are some.
+    pub gateways: Vec<RosterNode>,
 }
 
 /// One node of a roster.
@@ -158,6 +168,14 @@ pub enum TargetError {
     /// No node of that name.
     #[error("there is no node `{name}`; the nodes are {known}")]
     UnknownNode {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No gateway of that name.
+    #[error("there is no gateway `{name}`; the gateways are {known}")]
+    UnknownGateway {
         /// What was asked for.
         name: String,
         /// What there is.
@@ -233,6 +251,21 @@ impl Roster {
             })
     }
 
+    fn gateway(&self, name: &str) -> Result<NodeName, TargetError> {
+        let found = self.gateways.iter().find(|it| it.name == name);
+        found.map(|it| it.name.clone()).ok_or_else(|| {
+            let known: Vec<&str> = self.gateways.iter().map(|it| it.name.as_str()).collect();
+            TargetError::UnknownGateway {
+                name: name.to_owned(),
+                known: if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                },
+            }
+        })
+    }
+
     fn holders(&self, shard: u32) -> Result<&BTreeSet<NodeName>, TargetError> {
         self.groups
             .get(&group_of(shard))
@@ -241,6 +274,20 @@ impl Roster {
                 known: self.groups.keys().cloned().collect::<Vec<_>>().join(", "),
             })
     }
+}
+
+/// The names of gateways, so many for each zone, and their zones; in order.
+#[must_use]
+pub fn gateway_names(zones: &[String], per_zone: u32) -> Vec<(NodeName, String)> {
+    let each = |prefix: String, zone: &str| {
+        let zone = zone.to_owned();
+        (1..=per_zone).map(move |number| (format!("{prefix}{number}"), zone.clone()))
+    };
+    if zones.is_empty() {
+        return each("gw-".to_owned(), "").collect();
+    }
+    let zones = zones.iter();
+    zones.flat_map(|zone| each(format!("gw-{zone}-"), zone)).collect()
 }
 
 /// The name of a shard's group in observations and needs.
@@ -301,6 +348,7 @@ pub fn check(target: &Target, roster: &Roster) -> Result<(), TargetError> {
         }),
         Target::Nodes(names) => names.iter().try_for_each(|name| roster.node(name).map(|_| ())),
         Target::Random(count) => random_count(*count, nodes).map(|_| ()),
+        Target::Gateway(name) => roster.gateway(name).map(|_| ()),
     }
 }
 
@@ -314,7 +362,9 @@ pub const fn needs_observation(target: &Target) -> bool {
         | Target::AnyFollower
         | Target::LeaderOf(_)
         | Target::FollowersOf(_) => true,
-        Target::All | Target::Zone(_) | Target::Node(_) | Target::Nodes(_) | Target::Random(_) => false,
+        Target::All | Target::Zone(_) | Target::Node(_) | Target::Nodes(_) | Target::Random(_) | Target::Gateway(_) => {
+            false
+        }
     }
 }
 
@@ -330,6 +380,9 @@ pub fn resolve(
     rng: &mut impl Rng,
 ) -> Result<Vec<NodeName>, TargetError> {
     check(target, roster)?;
+    if let Target::Gateway(name) = target {
+        return Ok(vec![roster.gateway(name)?]);
+    }
     let nodes = roster.nodes.len();
     let chosen: Vec<NodeName> = match target {
         Target::All => roster.names(),
@@ -357,6 +410,7 @@ pub fn resolve(
         Target::Zone(zone) => in_zone(roster, zone)?,
         Target::Node(name) => vec![roster.node(name)?],
         Target::Nodes(names) => names.clone(),
+        Target::Gateway(name) => vec![roster.gateway(name)?],
         Target::Random(count) => sample(roster.names(), random_count(*count, nodes)?, rng),
     };
     let chosen: BTreeSet<NodeName> = chosen.into_iter().collect();
@@ -460,7 +514,38 @@ mod tests {
             groups: (0..3)
                 .map(|shard| (group_of(shard), names.iter().cloned().collect()))
                 .collect(),
+            gateways: gateway_names(&["a".to_owned()], 2)
+                .into_iter()
+                .map(|(name, zone)| RosterNode { name, zone })
+                .collect(),
         }
+    }
+
+    #[test]
+    fn a_gateway_is_found_by_its_name_and_is_in_no_other_target() {
+        let gateway = |name: &str| pick(&Target::Gateway(name.to_owned()), 3, &Observations::new());
+        assert_eq!(gateway("gw-a-2"), Ok(vec!["gw-a-2".to_owned()]));
+        let error = gateway("gw-b-1").unwrap_err();
+        assert!(
+            error.is_static() && error.to_string().contains("gw-a-1, gw-a-2"),
+            "{error}"
+        );
+        let all = pick(&Target::All, 3, &Observations::new()).unwrap();
+        assert!(all.iter().all(|name| name.starts_with('n')), "{all:?}");
+    }
+
+    #[test]
+    fn gateways_are_called_after_their_zones() {
+        let names = |zones: &[&str]| -> Vec<String> {
+            let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
+            let named = gateway_names(&zones, 2).into_iter();
+            named.map(|(name, zone)| format!("{name} in {zone}")).collect()
+        };
+        assert_eq!(names(&[]), ["gw-1 in ", "gw-2 in "]);
+        assert_eq!(
+            names(&["a", "b"]),
+            ["gw-a-1 in a", "gw-a-2 in a", "gw-b-1 in b", "gw-b-2 in b"]
+        );
     }
 
     /// `leads[i]` leads shard i in the given term.

@@ -178,6 +178,7 @@ fn rehearsal(number: u64) -> (Rehearsal, Vec<Duration>) {
             probe: Some(ProbeSpec { per_s: PROBES_PER_S }),
             request: (class == Class::Request).then(RequestSpec::default),
             group: None,
+            life: None,
         },
         seed: number,
         warm_up: Duration::from_secs(1),

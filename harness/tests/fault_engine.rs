@@ -290,6 +290,7 @@ impl Rig {
                 })
                 .collect(),
             groups: [("shard:0".to_owned(), names)].into(),
+            ..Roster::default()
         };
         let system = Arc::new(Echoes {
             roster,

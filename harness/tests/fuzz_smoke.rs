@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, path::Path};
 use firedrill::{
     base::Nanos,
     history::{
-        Class, Event, FORMAT, FaultChange, FaultEvent, GroupStatus, Header, NodeStatus, Observed, Operation, Outcome,
-        Phase, PhaseEvent, ProcessChange, ProcessEvent, ReadBack, ReadItem, SessionChange, SessionEvent, Shown,
-        Subject, fuzz_read,
+        Announced, Answer, Class, Contact, Event, FORMAT, FaultChange, FaultEvent, GroupStatus, Header, Move,
+        MovePhase, NodeStatus, Observed, Operation, Outcome, Phase, PhaseEvent, Placement, ProcessChange, ProcessEvent,
+        ReadBack, ReadItem, SessionChange, SessionEvent, Shown, Statement, Subject, Told, Word, fuzz_read,
     },
     scenario::fuzz_load,
 };
@@ -127,6 +127,16 @@ fn events() -> Vec<Event> {
             digest: 12,
         }],
         backlog: 1,
+        placement: Some(Placement {
+            epoch: 3,
+            moves: vec![Move {
+                id: 1,
+                group: "shard:0".to_owned(),
+                from: "n1".to_owned(),
+                to: "n4".to_owned(),
+                phase: MovePhase::Done,
+            }],
+        }),
         gauges: BTreeMap::from([("inbox".to_owned(), 2.0)]),
     };
     let phase = |ms, phase| Event::Phase(PhaseEvent { at: at(ms), phase });
@@ -143,6 +153,32 @@ fn events() -> Vec<Event> {
         session(SessionChange::Connected {
             connection: 1,
             after: 0,
+        }),
+        Event::Op(Operation {
+            id: 2,
+            class: Class::Contacts,
+            subject: Subject::Import {
+                user: 2,
+                phones: vec!["+99900001".to_owned()],
+                added: Some(1),
+            },
+            ..operation.clone()
+        }),
+        Event::Told(Told {
+            began: at(1600),
+            ended: at(1610),
+            system: system(),
+            session: 3,
+            user: 2,
+            device: 1,
+            answer: Answer::Contacts {
+                contacts: vec![Contact {
+                    phone: "99900001".to_owned(),
+                    user: 4,
+                    imported: true,
+                    matched: false,
+                }],
+            },
         }),
         Event::Op(operation),
         Event::Shown(Shown {
@@ -180,6 +216,18 @@ fn events() -> Vec<Event> {
             system: system(),
             node: "n1".to_owned(),
             status: Some(status),
+        }),
+        Event::Announced(Announced {
+            asked: at(2250),
+            at: at(2251),
+            system: system(),
+            statement: Some(Statement {
+                said: Word::Degraded,
+                sessions: Some(3),
+                sessions_before: 4,
+                backlog: None,
+                reasons: vec!["3 sessions are there, of 4 that were".to_owned()],
+            }),
         }),
         fault(
             3000,

@@ -49,6 +49,10 @@ impl Cluster {
             login_per_s: Some(200.0),
             plant: None,
             gateways: None,
+            latency_ms: BTreeMap::new(),
+            replicas: None,
+            verification: None,
+            status_page: None,
             settings: BTreeMap::new(),
         };
         let system = Messaging::new("main", &spec, 11).expect("a valid spec");
@@ -149,6 +153,7 @@ fn load() -> LoadSpec {
         probe: Some(ProbeSpec { per_s: 10.0 }),
         request: None,
         group: None,
+        life: None,
     }
 }
 

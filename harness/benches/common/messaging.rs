@@ -19,6 +19,10 @@ pub(crate) fn messaging(seed: u64, shards: u32, settings: &[(&str, serde_json::V
         login_per_s: None,
         plant: None,
         gateways: None,
+        latency_ms: BTreeMap::new(),
+        replicas: None,
+        verification: None,
+        status_page: None,
         settings: settings.collect::<BTreeMap<_, _>>(),
     };
     let system = Messaging::new("main", &spec, seed)?;

@@ -194,6 +194,7 @@ fn load(row: &Row, pace: Pace) -> LoadSpec {
         probe: Some(ProbeSpec { per_s: pace.per_s() }),
         request: None,
         group: None,
+        life: None,
     }
 }
 

@@ -27,6 +27,12 @@ pub enum Capability {
     Load,
     /// The run's own clients have sessions that they can drop.
     Sessions,
+    /// The system verifies sign-ups, and whoever carries its codes can be made to fail.
+    Verification,
+    /// The system moves a replica when asked.
+    Placement,
+    /// The system has a directory in which gateways are found, and which can be made to answer something else.
+    Discovery,
 }
 
 impl Capability {
@@ -44,6 +50,9 @@ impl Capability {
             Self::LeaderTransfer => "leader_transfer",
             Self::Load => "load",
             Self::Sessions => "sessions",
+            Self::Verification => "verification",
+            Self::Placement => "placement",
+            Self::Discovery => "discovery",
         }
     }
 }

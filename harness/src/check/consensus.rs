@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Promise, Tally, words};
+use super::{Promise, Tally, ownership, words};
 use crate::{
     base::Nanos,
     history::{GroupStatus, History, Observed, Phase, ProcessChange, SystemView},
@@ -190,7 +190,9 @@ fn all_were_compared(history: &History, system: &SystemView, tally: &mut Tally) 
     if let Some(mute) = known.into_iter().find(|node| !spoke.contains(node)) {
         tally.unsure(|| format!("{mute} never said which groups it holds: its replicas were compared with none"));
     }
-    for (group, holders) in holders {
+    let left = ownership::left(system);
+    for (group, mut holders) in holders {
+        holders.retain(|node| !left.contains(&(group, *node)));
         let told = told.remove(group).unwrap_or_default();
         if told.values().any(|nodes| nodes.is_superset(&holders)) {
             tally.oblige(1);

@@ -26,7 +26,9 @@ impl Promise for HistoryLeak {
             .map(|it| it.log.as_str())
             .collect();
         for told in &system.told {
-            let Answer::Log { log, last_position, .. } = &told.answer;
+            let Answer::Log { log, last_position, .. } = &told.answer else {
+                continue;
+            };
             let Some(group) = system.groups.get(log) else {
                 // A conversation of two has no comings.
                 if groups.contains(log.as_str()) {

@@ -86,7 +86,9 @@ fn notices(system: &SystemView, tally: &mut Tally) {
 /// An answer says where the log ended when it was read: whoever belonged to the group then may read it.
 fn looks(system: &SystemView, tally: &mut Tally) {
     for told in &system.told {
-        let Answer::Log { log, last_position, .. } = &told.answer;
+        let Answer::Log { log, last_position, .. } = &told.answer else {
+            continue;
+        };
         let Some(group) = system.groups.get(log) else { continue };
         tally.oblige(1);
         if group.reading(told.user, *last_position).is_none() {

@@ -14,9 +14,12 @@
 //! | membership-leak, history-leak | given what was said in a group while not belonging to it, or before |
 //! | missed-after-join | not given the first message after joining |
 //! | outsider-accepted | more than 200 members, or a stranger's message, taken by a group |
+//! | phantom-contact | a contact without an import that it comes from |
 //! | account | two accounts for a phone number, or an accepted one unknown |
+//! | ownership | a node answers for what has moved away from it, or nobody does |
 //! | consensus | two leaders in a term, something committed gone, replicas that differ |
 //! | stuck | healed, and no progress |
+//! | false-all-clear | the status page says that all is well too soon, or nothing while it isn't |
 //! | assumptions, coverage, node-exit | the run was not what it claims to be |
 //!
 //! An operation that was acknowledged *must* have happened, one whose outcome is unknown *may* have, and becomes *must*
@@ -35,6 +38,7 @@ mod cross_user_leak;
 mod divergent_order;
 mod duplicate_delivered;
 mod duplicate_stored;
+mod false_all_clear;
 mod false_current;
 mod history_leak;
 mod lost_acked;
@@ -46,7 +50,9 @@ mod order;
 mod outsider_accepted;
 mod owing;
 mod own_device_staleness;
+mod ownership;
 mod phantom;
+mod phantom_contact;
 mod promise;
 mod replicas;
 mod seen;
@@ -90,8 +96,11 @@ pub const ALL: &[&dyn Promise] = &[
     &missed_after_join::MissedAfterJoin,
     &outsider_accepted::OutsiderAccepted,
     &account::Account,
+    &phantom_contact::PhantomContact,
+    &ownership::Ownership,
     &consensus::Consensus,
     &stuck::Stuck,
+    &false_all_clear::FalseAllClear,
     &assumptions::Assumptions,
     &coverage::Coverage,
     &node_exit::NodeExit,

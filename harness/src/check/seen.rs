@@ -1,10 +1,7 @@
 //! Everything that any observer saw, one after the other: shown on a device, or found by a read.
 
 use super::words;
-use crate::{
-    base::Nanos,
-    history::{Answer, SystemView},
-};
+use crate::{base::Nanos, history::SystemView};
 
 /// One sighting of a body.
 pub(super) struct Seen<'a> {
@@ -61,17 +58,19 @@ pub(super) fn all(system: &SystemView) -> impl Iterator<Item = Seen<'_>> {
         })
     });
     let told = system.told.iter().flat_map(|told| {
-        let Answer::Log { log, items, .. } = &told.answer;
-        items.iter().map(move |i| Seen {
-            at: told.ended,
-            item: i.item,
-            hash: i.hash,
-            author: i.author,
-            log,
-            position: i.position,
-            user: Some(told.user),
-            device: told.device,
-            told: true,
+        let messages = told.answer.messages().into_iter();
+        messages.flat_map(move |(log, items)| {
+            items.iter().map(move |i| Seen {
+                at: told.ended,
+                item: i.item,
+                hash: i.hash,
+                author: i.author,
+                log,
+                position: i.position,
+                user: Some(told.user),
+                device: told.device,
+                told: true,
+            })
         })
     });
     shown.chain(read).chain(told)

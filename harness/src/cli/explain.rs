@@ -198,6 +198,7 @@ fn class_text(name: &str) -> Option<String> {
         "sync" => "resuming a device's stream until it is current",
         "read" => "reading a conversation",
         "group" => "changing who belongs to a group, or looking at one",
+        "contacts" => "adding to an address book, or looking at one's contacts",
         "put" => "writing a key to a key-value store",
         _ => "a request to a system of which nothing is known but that it answers",
     };

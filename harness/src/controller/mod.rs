@@ -10,6 +10,7 @@ mod drive;
 mod folder;
 mod live;
 mod observer;
+mod reader;
 mod runs;
 mod stage;
 mod steady;

@@ -10,15 +10,16 @@ use tokio::{
 use super::{
     drive::Halt,
     observer::{Seen, observe},
+    reader,
 };
 use crate::{
     backend::{
-        Backend,
+        Backend, Direction, LinkRule,
         journal::Journal,
         process::{ProcessBackend, ProcessConfig},
     },
     base::{RunClock, Streams},
-    fault::{Engine, EngineParts, LEASE},
+    fault::{Engine, EngineParts, LEASE, Rules},
     history::{Event, HarnessEvent, HarnessKind, Recorder},
     plan::Plan,
     system::{self, Stage as Clients, System, SystemSpec},
@@ -105,9 +106,33 @@ impl Stage {
         })
     }
 
+    /// Has links be as long as the system says, before anything runs on them.
+    async fn lay_distances(&self) -> Result<(), Halt> {
+        let mut rules = Rules::new();
+        for link in self.backend.links() {
+            let delay = self.system.distance(&link);
+            if delay.is_zero() {
+                continue;
+            }
+            for direction in [Direction::Forward, Direction::Backward] {
+                let rule = LinkRule {
+                    delay,
+                    ..LinkRule::default()
+                };
+                rules.insert((link.clone(), direction), rule);
+            }
+        }
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let laid = self.engine.lay_distance(&rules).await;
+        laid.map_err(|error| Halt::Failed(format!("lay the links of `{}`: {error}", self.name)))
+    }
+
     /// Starts all nodes at once, then what stands around them, and returns when every one is ready; from then on the nodes
     /// are observed.
     pub(super) async fn start(&mut self) -> Result<(), Halt> {
+        self.lay_distances().await?;
         for node in &self.system.roster().nodes {
             let (backend, spec) = (Arc::clone(&self.backend), self.system.node_spec(&node.name)?);
             self.starting.spawn(async move { backend.start(&spec).await });
@@ -123,7 +148,9 @@ impl Stage {
             started??;
         }
         let Common { recorder, clock, .. } = &self.common;
-        (self.seen, self.observers) = observe(&self.system, recorder, *clock, &self.stop_observing.subscribe());
+        let stop = self.stop_observing.subscribe();
+        (self.seen, self.observers) = observe(&self.system, recorder, *clock, &stop);
+        reader::read(&self.system, recorder, *clock, &stop, &mut self.observers);
         Ok(())
     }
 
@@ -136,20 +163,13 @@ impl Stage {
     pub(super) fn redundant(&self) -> bool {
         let seen = self.seen();
         self.system.roster().groups.iter().all(|(group, holders)| {
-            let of = |node: &String| seen.get(node)?.groups.iter().find(|status| status.group == *group);
-            let applied: Option<Vec<u64>> = holders
-                .iter()
-                .map(|node| of(node).map(|status| status.applied))
-                .collect();
-            let commit = holders
-                .iter()
-                .filter_map(|node| of(node).map(|status| status.commit))
-                .max();
+            // Replicas move: the roster says how many there are, the nodes say where.
+            let words = seen.values().flat_map(|status| &status.groups);
+            let replicas: Vec<_> = words.filter(|status| status.group == *group).collect();
+            let commit = replicas.iter().map(|status| status.commit).max().unwrap_or(0);
             // Nodes are asked at different instants of a load that goes on: a second's worth of entries is no lag.
-            let (Some(applied), Some(commit)) = (applied, commit) else {
-                return false;
-            };
-            applied.iter().all(|applied| applied.saturating_add(LAG_MAX) >= commit)
+            let caught_up = |applied: u64| applied.saturating_add(LAG_MAX) >= commit;
+            replicas.len() >= holders.len() && replicas.iter().all(|status| caught_up(status.applied))
         })
     }
 

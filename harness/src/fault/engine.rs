@@ -172,6 +172,14 @@ impl Engine {
         }
     }
 
+    /// Has bytes be late on links, as distance has them, under whatever faults do: what a fault lifts leaves it as it is.
+    ///
+    /// # Errors
+    /// In words, when a link can't.
+    pub async fn lay_distance(&self, rules: &Rules) -> Result<(), String> {
+        self.shared.network.lay(rules).await
+    }
+
     /// With this way to the system's clients. The first one stays.
     #[must_use]
     pub fn with_lever(self, lever: Arc<Lever>) -> Self {
@@ -656,6 +664,14 @@ impl Shared {
                 }
                 Err(reason) => Bite::Unproven(reason),
             },
+            Action::Errand(errand) if errand.ends_by_itself() => match self.nodes.errand_to_its_end(errand).await {
+                Ok((began, ended)) => Bite::Over { began, ended },
+                Err(reason) => Bite::Unproven(reason),
+            },
+            Action::Errand(errand) => match self.nodes.errand(errand, true).await {
+                Ok(seen) => Bite::Bites(seen),
+                Err(reason) => Bite::Unproven(reason),
+            },
             Action::Relaunch { share } => match self.lever() {
                 Ok(lever) => match told(lever.relaunch(*share, self.clock).await) {
                     Ok(began) => Bite::Over {
@@ -698,6 +714,8 @@ impl Shared {
                 let seen = told(lever.release(&fault.id, self.clock).await);
                 Ok(seen.unwrap_or_else(|_| self.nodes.nothing_to_undo(self.clock.now())))
             }
+            Action::Errand(errand) if errand.ends_by_itself() => Ok(self.nodes.nothing_to_undo(self.clock.now())),
+            Action::Errand(errand) => self.nodes.errand(errand, false).await.map_err(Unhealed::Dirty),
             Action::Transfer { .. } | Action::Relaunch { .. } => Ok(self.nodes.nothing_to_undo(self.clock.now())),
         }
     }

@@ -12,6 +12,8 @@ use crate::base::{Nanos, RunClock, millis};
 
 /// How long a byte must stay away to count as held, with one arriving meanwhile on a path left open.
 const HELD_FOR: Duration = Duration::from_millis(10);
+/// By this name distances are asked of links, among the faults.
+const DISTANCE: &str = "distance";
 /// How long a byte may take through a half that is open, on top of what it is delayed.
 const THROUGH_WITHIN: Duration = Duration::from_secs(5);
 
@@ -60,6 +62,31 @@ impl Network {
         self.backend.set_rules(&merged).await.map_err(|error| error.to_string())
     }
 
+    /// Has bytes be late wherever `rules` say, under whatever faults do, until the end.
+    pub(super) async fn lay(&self, rules: &Rules) -> Result<(), String> {
+        let merged: Vec<_> = {
+            let mut asked = self.asked();
+            for (half, rule) in rules {
+                asked
+                    .entry(half.clone())
+                    .or_default()
+                    .insert(DISTANCE.to_owned(), *rule);
+            }
+            merged(&asked, rules.keys())
+        };
+        let laid = self.backend.set_rules(&merged).await;
+        laid.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// How late a byte may be by what is asked of links beside cuts.
+    fn latest(&self) -> Duration {
+        let asked = self.asked();
+        let late = asked
+            .values()
+            .map(|by| by.values().map(|rule| rule.delay + rule.jitter).sum());
+        late.max().unwrap_or_default()
+    }
+
     /// Shows that `rules` bite: bytes sent through them after `since` do not arrive, or arrive late.
     pub(super) async fn proof(&self, rules: &Rules, since: Nanos) -> Result<Evidence, String> {
         let links = links_of(rules.keys());
@@ -69,7 +96,9 @@ impl Network {
             .max()
             .unwrap_or_default();
         let cuts = rules.values().any(|rule| rule.cut);
-        let within = if cuts { HELD_FOR } else { longest + THROUGH_WITHIN };
+        // Where bytes are late anyway, one that is held is told from them by staying away longer.
+        let held_for = HELD_FOR + self.latest();
+        let within = if cuts { held_for } else { longest + THROUGH_WITHIN };
         let seen = self.probe(&links, within).await?;
         let mut slowest: Option<Duration> = None;
         for ((link, direction), rule) in rules {
@@ -101,7 +130,7 @@ impl Network {
         let count = rules.len();
         let text = match slowest {
             None => format!(
-                "bytes sent through {count} halves of {} links did not arrive in {HELD_FOR:?}, on an open path they did",
+                "bytes sent through {count} halves of {} links did not arrive in {held_for:?}, on an open path they did",
                 links.len()
             ),
             Some(slowest) => format!(

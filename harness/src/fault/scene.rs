@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::spec::SpecError;
 use crate::backend::{Direction, Endpoint, LinkId, LinkRule, Plane};
+use crate::system::Errand;
 use crate::target::{self, NodeName, Observations, Roster, Target};
 
 /// Rules by half of a link.
@@ -80,6 +81,8 @@ pub enum Action {
         /// How many times their rate.
         factor: f64,
     },
+    /// Ask the system itself for it; undone by asking it to end it.
+    Errand(Errand),
     /// Have devices drop their sessions and log in again.
     Relaunch {
         /// Which share of them.

@@ -19,6 +19,12 @@ pub enum Group {
     Consensus,
     /// What clients do.
     Client,
+    /// What whoever looks for the system finds.
+    Discovery,
+    /// What operators move.
+    Migration,
+    /// What happens to services outside that the system needs.
+    Dependency,
 }
 
 impl Group {
@@ -31,6 +37,9 @@ impl Group {
             Self::Network => "network",
             Self::Consensus => "consensus",
             Self::Client => "client",
+            Self::Discovery => "discovery",
+            Self::Migration => "migration",
+            Self::Dependency => "dependency",
         }
     }
 }

@@ -17,6 +17,7 @@ fn roster() -> Roster {
             })
             .collect(),
         groups: [("shard:0".to_owned(), names.iter().map(|n| (*n).to_owned()).collect())].into(),
+        ..Roster::default()
     }
 }
 

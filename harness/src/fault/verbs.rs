@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::scene::{Resolved, Scene};
 use super::spec::{SpecError, Verb as _, VerbInfo};
 use super::{
-    delay::Delay, flap::Flap, freeze::Freeze, isolate::Isolate, kill::Kill, load::Load, partition::Partition,
-    power_loss::PowerLoss, relaunch::Relaunch, restart::Restart, stop::Stop, transfer_leader::TransferLeader,
+    delay::Delay, discovery::Discovery, flap::Flap, freeze::Freeze, isolate::Isolate, kill::Kill, load::Load,
+    move_replica::MoveReplica, partition::Partition, power_loss::PowerLoss, relaunch::Relaunch, restart::Restart,
+    stop::Stop, transfer_leader::TransferLeader, verification::Verification,
 };
 use crate::backend::{Capability, Plane};
 use crate::target::{Roster, Target};
@@ -32,8 +33,11 @@ macro_rules! for_each_verb {
             delay: Delay,
             flap: Flap,
             transfer_leader: TransferLeader,
+            move_replica: MoveReplica,
             load: Load,
             relaunch: Relaunch,
+            verification: Verification,
+            discovery: Discovery,
         }
     };
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ChangeKind, GroupChange, Noticed, Told};
+use super::{Announced, ChangeKind, GroupChange, Noticed, Placement, Told};
 use crate::base::Nanos;
 
 /// The version of the format that this build writes.
@@ -46,6 +46,8 @@ pub enum Event {
     Fault(FaultEvent),
     /// What a system said of itself.
     Observed(Observed),
+    /// What the status page said.
+    Announced(Announced),
     /// A log was read: in part while the load ran, and whole at the end.
     Read(ReadBack),
     /// A process of the system under test started or ended.
@@ -67,6 +69,7 @@ impl Event {
             Self::Session(e) => e.at,
             Self::Fault(e) => e.at,
             Self::Observed(e) => e.at,
+            Self::Announced(e) => e.at,
             Self::Read(e) => e.ended,
             Self::Process(e) => e.at,
             Self::Harness(e) => e.at,
@@ -126,6 +129,8 @@ pub enum Class {
     Read,
     /// Changing who belongs to a group, and looking at one.
     Group,
+    /// Adding to an address book, and looking at one's contacts.
+    Contacts,
     /// Writing a key to a system that is a key-value store.
     Put,
     /// A request to a system of which nothing is known but that it answers.
@@ -258,6 +263,15 @@ pub enum Subject {
         position: Option<u64>,
         /// How many belong to the group then, when the answer said so.
         members: Option<u64>,
+    },
+    /// Numbers that are added to an address book.
+    Import {
+        /// Whose address book.
+        user: u64,
+        /// The numbers.
+        phones: Vec<String>,
+        /// How many of them were not in it before, when the answer said so.
+        added: Option<u64>,
     },
     /// Nothing that a promise could hold on to.
     Nothing,
@@ -439,6 +453,9 @@ pub struct NodeStatus {
     pub groups: Vec<GroupStatus>,
     /// The service's own count of what it owes: unacknowledged outbox and device deliveries.
     pub backlog: u64,
+    /// Where the parts are, of a service whose parts move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// Everything else worth a number: queue depths, log bytes, fsync latencies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gauges: BTreeMap<String, f64>,

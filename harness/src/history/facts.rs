@@ -71,6 +71,7 @@ impl Class {
             Self::Sync => "sync",
             Self::Read => "read",
             Self::Group => "group",
+            Self::Contacts => "contacts",
             Self::Put => "put",
             Self::Request => "request",
         }
@@ -215,6 +216,7 @@ mod tests {
             Class::Deliver,
             Class::Sync,
             Class::Group,
+            Class::Contacts,
             Class::Put,
         ] {
             assert_eq!(serde_json::to_value(class).unwrap(), class.name());

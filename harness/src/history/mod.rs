@@ -4,9 +4,11 @@
 //! During a run everything is written through a [`Recorder`]; afterwards [`read`] gives back the same events.
 //! [`History`] is a whole one with its indexes; [`RunFacts`] is what judging needs to know of the plan.
 
+mod announced;
 mod event;
 mod facts;
 mod membership;
+mod placement;
 mod reader;
 mod recorder;
 mod social;
@@ -20,9 +22,11 @@ mod view;
 mod windows;
 mod writer;
 
+pub use announced::{Announced, Statement, Word};
 pub use event::*;
 pub use facts::{HOLD, LAG_P99_MS_MAX, LoadFacts, PHASE_OPERATIONS_MIN, RunFacts, SHED_RATIO_MAX};
 pub use membership::{Membership, Stay};
+pub use placement::{Move, MovePhase, Placement};
 pub use reader::{HistoryError, ReadLimits, Recorded, fuzz_read, read, read_from, read_header};
 pub use recorder::{Recorder, RecorderLimits, Subscription};
 pub use social::{Answer, ChangeKind, Contact, GroupChange, Notice, Noticed, Told};

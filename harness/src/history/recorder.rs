@@ -348,6 +348,7 @@ fn estimate(event: &Event) -> usize {
         Event::Read(read) => read.items.len() * 48 + changes_estimate(&read.changes),
         Event::Told(told) => match &told.answer {
             Answer::Log { items, changes, .. } => items.len() * 48 + changes_estimate(changes),
+            Answer::Contacts { contacts } => contacts.len() * 48,
         },
         _ => 128,
     };

@@ -163,13 +163,29 @@ pub enum Answer {
         /// The changes of who belongs to it.
         changes: Vec<GroupChange>,
     },
+    /// All of the user's contacts.
+    Contacts {
+        /// The contacts.
+        contacts: Vec<Contact>,
+    },
 }
 
 impl Answer {
+    /// The log that was read and the messages found in it; none of what isn't the reading of a log.
+    #[must_use]
+    pub fn messages(&self) -> Option<(&String, &[ReadItem])> {
+        match self {
+            Self::Log { log, items, .. } => Some((log, items)),
+            Self::Contacts { .. } => None,
+        }
+    }
+
     /// The smallest and the largest position that the answer holds, of a log that isn't empty.
     #[must_use]
     pub fn span(&self) -> Option<(u64, u64)> {
-        let Self::Log { items, changes, .. } = self;
+        let Self::Log { items, changes, .. } = self else {
+            return None;
+        };
         let positions = items.iter().map(|it| it.position);
         let positions = positions.chain(changes.iter().map(|it| it.position));
         positions.fold(None, |span, at| {

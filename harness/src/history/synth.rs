@@ -319,6 +319,7 @@ impl Script {
                             digest: if at > self.load_end { index * 31 + 7 } else { 0 },
                         }],
                         backlog: 0,
+                        placement: None,
                         gauges: BTreeMap::new(),
                     }),
                 }));

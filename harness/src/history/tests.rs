@@ -83,6 +83,12 @@ fn subject() -> impl Strategy<Value = Subject> {
                     members
                 }
             ),
+        (
+            any::<u64>(),
+            proptest::collection::vec(word(), 0..3),
+            any::<Option<u64>>()
+        )
+            .prop_map(|(user, phones, added)| Subject::Import { user, phones, added }),
         Just(Subject::Nothing),
     ]
 }
@@ -172,7 +178,15 @@ fn social() -> impl Strategy<Value = Event> {
             items,
             changes,
         });
-    let told = (nanos(), nanos(), word(), any::<(u64, u64, u32)>(), log).prop_map(
+    let contact = (word(), any::<(u64, bool, bool)>()).prop_map(|(phone, (user, imported, matched))| Contact {
+        phone,
+        user,
+        imported,
+        matched,
+    });
+    let contacts = proptest::collection::vec(contact, 0..3).prop_map(|contacts| Answer::Contacts { contacts });
+    let answer = prop_oneof![log, contacts];
+    let told = (nanos(), nanos(), word(), any::<(u64, u64, u32)>(), answer).prop_map(
         |(began, ended, system, (session, user, device), answer)| {
             Event::Told(Told {
                 began,
@@ -195,6 +209,7 @@ fn operation() -> impl Strategy<Value = Event> {
         Class::Send,
         Class::Sync,
         Class::Group,
+        Class::Contacts,
         Class::Put,
     ]);
     let outcome = proptest::sample::select(vec![Outcome::Ok, Outcome::Failed, Outcome::Unknown, Outcome::Shed]);
@@ -243,6 +258,7 @@ fn observed() -> impl Strategy<Value = Event> {
             NodeStatus {
                 groups,
                 backlog,
+                placement: None,
                 gauges,
             }
         });

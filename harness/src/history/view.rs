@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Answer, Class, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Membership, Noticed, Observed, Operation,
+    Announced, Class, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Membership, Noticed, Observed, Operation,
     Outcome, Phase, Phases, ProcessEvent, ReadBack, RunFacts, SessionChange, SessionEvent, Shown, Subject, Told, Trace,
     fault_windows, is_decision,
 };
@@ -59,6 +59,8 @@ pub struct SystemView {
     pub reads: Vec<ReadBack>,
     /// What the system said of itself, in the order of time.
     pub observed: Vec<Observed>,
+    /// What the status page said, in the order of asking.
+    pub announced: Vec<Announced>,
     /// Processes that started and ended, in the order of time.
     pub processes: Vec<ProcessEvent>,
     /// Session changes, in the order of time.
@@ -230,6 +232,7 @@ impl History {
                 Event::Told(e) => view(&mut systems, &e.system.clone()).told.push(e),
                 Event::Session(e) => view(&mut systems, &e.system.clone()).sessions.push(e),
                 Event::Observed(e) => view(&mut systems, &e.system.clone()).observed.push(e),
+                Event::Announced(e) => view(&mut systems, &e.system.clone()).announced.push(e),
                 Event::Read(e) => view(&mut systems, &e.system.clone()).reads.push(e),
                 Event::Process(e) => view(&mut systems, &e.system.clone()).processes.push(e),
             }
@@ -326,6 +329,7 @@ impl SystemView {
         self.told.sort_by_key(|e| (e.began, e.ended));
         self.sessions.sort_by_key(|e| e.at);
         self.observed.sort_by_key(|e| e.at);
+        self.announced.sort_by_key(|e| (e.asked, e.at));
         self.processes.sort_by_key(|e| e.at);
         self.reads.sort_by_key(|e| (e.began, e.ended));
         self.index_operations();
@@ -379,10 +383,11 @@ impl SystemView {
             .flat_map(|r| r.items.iter().map(move |i| (i.item, &r.log, r.ended, i.position)))
             .filter_map(|(item, log, at, position)| Some((item?, log, at, position)));
         let told = self.told.iter().flat_map(|told| {
-            let Answer::Log { log, items, .. } = &told.answer;
-            items
-                .iter()
-                .filter_map(move |it| Some((it.item?, log, told.ended, it.position)))
+            let messages = told.answer.messages().into_iter();
+            messages.flat_map(move |(log, items)| {
+                let found = items.iter();
+                found.filter_map(move |it| Some((it.item?, log, told.ended, it.position)))
+            })
         });
         for (item, log, at, position) in shown.chain(read).chain(told) {
             // Found in a log that is not its own it is misplaced, and has not been seen where it belongs.

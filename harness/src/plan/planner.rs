@@ -17,15 +17,19 @@ use crate::scenario::{
     SystemEntry, SystemKind as Kind,
 };
 use crate::system::{
-    CommandSpec, DiskKind, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, SystemKind,
-    SystemSpec,
+    CommandSpec, DiskKind, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedSpec, StatusPageSpec,
+    SystemKind, SystemSpec, VerificationSpec,
 };
-use crate::workload::{GroupSpec, LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, StepSpec};
+use crate::workload::{
+    ContactsSpec, GroupSpec, LifeSpec, LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, SignUpSpec, StepSpec,
+};
 
 /// The default of how long one attempt may take.
 const TIMEOUT_MS: u64 = 2000;
 /// The default of how many operations may be under way at one time.
 const IN_FLIGHT_MAX: u32 = 20_000;
+/// What may be undelivered in the calmest of times, unless a scenario says.
+const BACKLOG_CALM: u64 = 500;
 /// The default of how long a healthy answer of a scripted system takes.
 const SERVICE_US: u64 = 1000;
 
@@ -124,6 +128,7 @@ pub fn capabilities_of(system: &SystemEntry) -> BTreeSet<Capability> {
         (Kind::Messaging, _) => &[
             Capability::Observe,
             Capability::LeaderTransfer,
+            Capability::Placement,
             Capability::VolatileDisk,
             Capability::Load,
             Capability::Sessions,
@@ -131,7 +136,9 @@ pub fn capabilities_of(system: &SystemEntry) -> BTreeSet<Capability> {
         (Kind::Command, Some(ClientKind::Etcd)) => &[Capability::Observe, Capability::Load],
         (Kind::Command, _) | (Kind::Scripted, _) => &[Capability::Load],
     };
-    list.iter().copied().chain(disk).collect()
+    let verified = system.verification.is_some().then_some(Capability::Verification);
+    let found = system.gateways.is_some().then_some(Capability::Discovery);
+    list.iter().copied().chain(disk).chain(verified).chain(found).collect()
 }
 
 fn one_step(
@@ -211,6 +218,15 @@ fn gateways(system: &SystemEntry, per_zone: u32) -> GatewaysSpec {
     }
 }
 
+fn latencies(system: &SystemEntry) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let each = system.latency_between_zones.iter().flatten();
+    each.map(|(from, to)| {
+        let to = to.iter().map(|(zone, latency)| (zone.clone(), latency.as_millis()));
+        (from.clone(), to.collect())
+    })
+    .collect()
+}
+
 fn messaging(system: &SystemEntry) -> MessagingSpec {
     let mut settings = BTreeMap::new();
     if let Some(timeout) = system.election_timeout {
@@ -239,6 +255,14 @@ fn messaging(system: &SystemEntry) -> MessagingSpec {
         login_per_s: system.login_limit.map(|rate| rate.per_s()),
         plant: system.plant.as_ref().map(ToString::to_string),
         gateways: system.gateways.map(|per_zone| gateways(system, per_zone)),
+        latency_ms: latencies(system),
+        replicas: system.replicas,
+        status_page: system.status_page.as_ref().map(|page| StatusPageSpec {
+            backlog_calm: page.calm.unwrap_or(BACKLOG_CALM),
+        }),
+        verification: system.verification.as_ref().map(|it| VerificationSpec {
+            delay_ms: it.delay.map_or(0, crate::base::HumanDuration::as_millis),
+        }),
         settings,
     }
 }
@@ -321,13 +345,17 @@ fn one_load(scenario: &Scenario, load: &LoadEntry) -> Result<LoadSpec, PlanError
         (Class::Send, send.users, send.devices, send.size.bytes())
     } else if let Some(group) = &load.group {
         (Class::Group, group.users, group.devices, group.size.bytes())
+    } else if load.sign_up.is_some() {
+        (Class::SignUp, 0, 1, 0)
+    } else if let Some(contacts) = &load.contacts {
+        (Class::Contacts, contacts.users, contacts.devices, 0)
     } else if let Some(put) = &load.put {
         (Class::Put, put.keys, 1, put.size.bytes())
     } else if let Some(request) = &load.request {
         (Class::Request, request.sessions, 1, 0)
     } else {
         return Err(PlanError::Invalid(
-            "a load needs one of send, group, put, request".to_owned(),
+            "a load needs one of send, group, sign_up, contacts, put, request".to_owned(),
         ));
     };
     Ok(LoadSpec {
@@ -359,6 +387,24 @@ fn one_load(scenario: &Scenario, load: &LoadEntry) -> Result<LoadSpec, PlanError
             members: group.members(),
             changes_percent: group.changes_percent,
         }),
+        life: life(load),
+    })
+}
+
+fn life(load: &LoadEntry) -> Option<LifeSpec> {
+    let sign_up = load.sign_up.as_ref().map(|it| {
+        LifeSpec::SignUp(SignUpSpec {
+            again_percent: it.again_percent,
+            at_once_percent: it.at_once_percent,
+        })
+    });
+    sign_up.or_else(|| {
+        load.contacts.as_ref().map(|it| {
+            LifeSpec::Contacts(ContactsSpec {
+                book: it.book,
+                import_percent: it.import_percent,
+            })
+        })
     })
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::model::{Plan, Start};
 use crate::scenario::{Promises, WhenEvent};
 use crate::system::{DiskKind, SystemKind};
-use crate::workload::ScheduleSpec;
+use crate::workload::{LifeSpec, ScheduleSpec};
 
 /// The plan as text, one aligned table after another.
 #[must_use]
@@ -100,8 +100,19 @@ fn system_text(kind: &SystemKind) -> String {
             if !spec.zones.is_empty() {
                 text += &format!(", zones {}", spec.zones.join(" "));
             }
+            for (from, to) in &spec.latency_ms {
+                for (other, ms) in to {
+                    text += &format!(", {ms} ms from {from} to {other}");
+                }
+            }
             if let Some(limit) = spec.login_per_s {
                 text += &format!(", at most {limit} log-ins/s");
+            }
+            if spec.status_page.is_some() {
+                text += ", a status page";
+            }
+            if let Some(verification) = &spec.verification {
+                text += &format!(", sign-ups with a code ({} ms on its way)", verification.delay_ms);
             }
             if let Some(gateways) = &spec.gateways {
                 text += &format!(
@@ -160,6 +171,22 @@ fn load_text(load: &crate::workload::LoadSpec) -> String {
                 ", {} accounts x {} devices in {} groups of {} from the start",
                 load.users, load.devices, groups.groups, groups.members
             );
+        }
+        "sign_up" => {
+            if let Some(LifeSpec::SignUp(it)) = load.life {
+                text += &format!(
+                    ", {} % of numbers that were signed up before, {} % twice at a time",
+                    it.again_percent, it.at_once_percent
+                );
+            }
+        }
+        "contacts" => {
+            if let Some(LifeSpec::Contacts(it)) = load.life {
+                text += &format!(
+                    ", {} accounts x {} devices with {} numbers each, {} % imports",
+                    load.users, load.devices, it.book, it.import_percent
+                );
+            }
         }
         "put" => text += &format!(", {} keys", load.users),
         _ => text += &format!(", {} sessions", load.users),

@@ -210,6 +210,7 @@ const CLASSES: &[Class] = &[
     Class::Sync,
     Class::Read,
     Class::Group,
+    Class::Contacts,
     Class::Put,
     Class::Request,
 ];

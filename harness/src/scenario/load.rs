@@ -19,6 +19,12 @@ pub struct LoadEntry {
     /// messaging: people live in groups: they talk there, come and go, are removed and come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupEntry>,
+    /// messaging: people sign up, some of them again, some from two places at the same moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_up: Option<SignUpEntry>,
+    /// messaging: people add numbers to their address books, and look at whom the service has found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contacts: Option<ContactsEntry>,
     /// command with a key-value client: puts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put: Option<PutEntry>,
@@ -92,6 +98,51 @@ impl GroupEntry {
 
 /// Most members of a group.
 pub(super) const MEMBERS_MAX: u32 = 200;
+
+/// Sign-ups while the load runs. With verification each asks for a code first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignUpEntry {
+    /// Of a hundred, how many are with a number that was signed up before. 20 unless said.
+    #[serde(default = "twenty")]
+    pub again_percent: u32,
+    /// Of a hundred, how many are made from two places at the same moment. 20 unless said.
+    #[serde(default = "twenty")]
+    pub at_once_percent: u32,
+}
+
+/// People and their address books. A number in four of each is one that nobody has when the load begins: of those who sign
+/// up while it runs, where there are some.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContactsEntry {
+    /// How many accounts.
+    pub users: u32,
+    /// Devices of each account, all of them connected. 1 unless said.
+    #[serde(default = "one")]
+    pub devices: u32,
+    /// Numbers in each address book. 12 unless said.
+    #[serde(default = "twelve")]
+    pub book: u32,
+    /// Of a hundred operations, how many add to an address book; the others look. 40 unless said.
+    #[serde(default = "forty")]
+    pub import_percent: u32,
+}
+
+/// Most numbers in an address book of a load.
+pub(super) const BOOK_MAX: u32 = 500;
+
+const fn twelve() -> u32 {
+    12
+}
+
+const fn twenty() -> u32 {
+    20
+}
+
+const fn forty() -> u32 {
+    40
+}
 
 /// Keys and the values put under them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

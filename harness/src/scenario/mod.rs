@@ -18,7 +18,10 @@ mod system;
 mod units;
 
 pub use error::{Problem, ScenarioError};
-pub use load::{GroupEntry, LoadEntry, PutEntry, RampEntry, RateStep, RequestEntry, RetryEntry, Schedule, SendEntry};
+pub use load::{
+    ContactsEntry, GroupEntry, LoadEntry, PutEntry, RampEntry, RateStep, RequestEntry, RetryEntry, Schedule, SendEntry,
+    SignUpEntry,
+};
 pub use model::{
     Claims, ExpectEntry, LimitsEntry, Promises, Provenance, ProvenanceEntry, Ratio, Ratios, Scenario, SettleEntry,
     SteadyEntry, VERSION,
@@ -29,7 +32,8 @@ pub use rules::Context;
 pub use schema::{SCHEMA_ID, schema, schema_text};
 pub use step::{Step, When, WhenEvent};
 pub use system::{
-    ClientKind, DiskKind, EffectEntry, FIELDS, FieldOfKind, Nodes, OutageEntry, PLANTS, Ready, SystemEntry, SystemKind,
+    ClientKind, DiskKind, EffectEntry, FIELDS, FieldOfKind, Nodes, OutageEntry, PLANTS, Ready, StatusPageEntry,
+    SystemEntry, SystemKind, VerificationEntry,
 };
 pub use units::{Name, RATE_MAX, Rate, Size};
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use garde::{Path, Report, Validate};
 use serde_json::Value;
 
-use super::load::{GroupEntry, LoadEntry, MEMBERS_MAX, Schedule};
+use super::load::{BOOK_MAX, GroupEntry, LoadEntry, MEMBERS_MAX, Schedule};
 use super::model::{Promises, Scenario, VERSION};
 use super::paths::{Segment, segments, value_at};
 use super::step::Step;
@@ -16,7 +16,7 @@ use crate::base::expr::{EVERY_FAULT, SELECTORS, Scope};
 use crate::base::{Exit, Expr, Template, did_you_mean};
 use crate::check;
 use crate::fault::FaultSpec;
-use crate::target::{Roster, RosterNode, group_of};
+use crate::target::{Roster, RosterNode, gateway_names, group_of};
 
 /// What can be filled into a command and its environment.
 pub(super) const COMMAND_FIELDS: &[&str] = &["name", "index", "zone", "dir", "disk", "port", "address", "peers"];
@@ -26,6 +26,12 @@ pub(super) const PEERS_FIELDS: &[&str] = &["name", "index", "zone", "address"];
 pub(super) const NODES_MAX: usize = 15;
 /// Gateways of each zone.
 const GATEWAYS_MAX: u32 = 8;
+/// The plant that is the status page's.
+const PLANT_OF_THE_PAGE: &str = "false-all-clear";
+/// Most nodes that a shard lives on.
+const REPLICAS_MAX: u32 = 7;
+/// The longest way from zone to zone.
+const LATENCY_MS_MAX: u64 = 2000;
 /// Most shards of a system.
 pub(super) const SHARDS_MAX: u32 = 64;
 /// Most systems of a scenario.
@@ -163,7 +169,13 @@ impl SystemEntry {
                 zone: zones.get(zone).map(ToString::to_string).unwrap_or_default(),
             })
             .collect();
-        Roster { nodes, groups }
+        let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
+        let gateways = gateway_names(&zones, self.gateways.unwrap_or(0).min(GATEWAYS_MAX)).into_iter();
+        Roster {
+            nodes,
+            groups,
+            gateways: gateways.map(|(name, zone)| RosterNode { name, zone }).collect(),
+        }
     }
 }
 
@@ -236,6 +248,14 @@ fn one_system(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
             format!("{} zones for {nodes} nodes; a zone needs a node at least", zones.len())
         });
     }
+    if let Some(replicas) = system.replicas {
+        let most = u32::try_from(system.nodes.count())
+            .unwrap_or(u32::MAX)
+            .min(REPLICAS_MAX);
+        found.check((1..=most).contains(&replicas), &format!("{path}.replicas"), || {
+            format!("`replicas: {replicas}` does not fit; write 1 to {most}")
+        });
+    }
     if let Some(shards) = system.shards {
         found.check((1..=SHARDS_MAX).contains(&shards), &format!("{path}.shards"), || {
             format!("`shards: {shards}` does not fit; write 1 to {SHARDS_MAX}")
@@ -250,6 +270,16 @@ fn one_system(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
         );
     }
     gateways(system, path, found);
+    latencies(system, path, found);
+    let of_the_page = system
+        .plant
+        .as_ref()
+        .is_some_and(|plant| plant.as_str() == PLANT_OF_THE_PAGE);
+    found.check(
+        !of_the_page || system.status_page.is_some(),
+        &format!("{path}.plant"),
+        || format!("`{PLANT_OF_THE_PAGE}` is a plant of the status page, and there is none; add `status_page: {{}}`"),
+    );
     if let Some(timeout) = system.election_timeout {
         found.check(
             (50..=60_000).contains(&timeout.as_millis()),
@@ -278,6 +308,30 @@ fn one_system(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
     }
 }
 
+/// Distances between zones: of zones that there are, each pair once.
+fn latencies(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
+    let zones: Vec<String> = system.zones.iter().flatten().map(ToString::to_string).collect();
+    let known = |zone: &String| zones.contains(zone);
+    let mut pairs = BTreeSet::new();
+    for (from, to) in system.latency_between_zones.iter().flatten() {
+        for (other, latency) in to {
+            let path = format!("{path}.latency_between_zones.{from}.{other}");
+            found.check(known(from) && known(other) && from != other, &path, || {
+                format!(
+                    "`{from}` and `{other}` are not two of the zones; there are {}",
+                    zones.join(", ")
+                )
+            });
+            found.check(pairs.insert((from.min(other), from.max(other))), &path, || {
+                format!("`{from}` and `{other}` are said twice; the latency is the same either way")
+            });
+            found.check(latency.as_millis() <= LATENCY_MS_MAX, &path, || {
+                format!("`{latency}` does not fit; write at most {LATENCY_MS_MAX}ms")
+            });
+        }
+    }
+}
+
 fn gateways(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
     if let Some(gateways) = system.gateways {
         found.check(
@@ -290,6 +344,7 @@ fn gateways(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
     for (name, given) in [
         ("discovery", system.discovery.is_some()),
         ("registry", system.registry.is_some()),
+        ("status_page", system.status_page.is_some()),
     ] {
         found.check(!given, &format!("{path}.{name}"), || {
             format!("`{name}` is about gateways, and there are none; add `gateways: 1`")
@@ -458,11 +513,45 @@ fn loads(scenario: &Scenario, found: &mut Findings<'_>) {
     }
 }
 
+/// Loads of sign-ups and of address books.
+fn accounts_load(load: &LoadEntry, path: &str, found: &mut Findings<'_>) {
+    let mut check = |fits: bool, field: &str, value: u32, range: &str| {
+        let name = field.rsplit('.').next().unwrap_or(field);
+        found.check(fits, &format!("{path}.{field}"), || {
+            format!("`{name}: {value}` does not fit; write {range}")
+        });
+    };
+    if let Some(it) = &load.sign_up {
+        for (field, percent) in [
+            ("sign_up.again_percent", it.again_percent),
+            ("sign_up.at_once_percent", it.at_once_percent),
+        ] {
+            check(percent <= 100, field, percent, "0 to 100");
+        }
+    }
+    if let Some(it) = &load.contacts {
+        let (users, devices) = (format!("3 to {USERS_MAX}"), format!("1 to {DEVICES_MAX}"));
+        check((3..=USERS_MAX).contains(&it.users), "contacts.users", it.users, &users);
+        let fits = (1..=DEVICES_MAX).contains(&it.devices);
+        check(fits, "contacts.devices", it.devices, &devices);
+        let book = format!("1 to {BOOK_MAX}");
+        check((1..=BOOK_MAX).contains(&it.book), "contacts.book", it.book, &book);
+        let percent = it.import_percent;
+        check(percent <= 100, "contacts.import_percent", percent, "0 to 100");
+    }
+    let silent = load.sign_up.is_some() || load.contacts.is_some();
+    found.check(!silent || load.probe.is_none(), &format!("{path}.probe"), || {
+        "a probe sends messages; give it to a load of `send`".to_owned()
+    });
+}
+
 /// The operation keys that a load has.
 fn operations(load: &LoadEntry) -> Vec<&'static str> {
     [
         ("send", load.send.is_some()),
         ("group", load.group.is_some()),
+        ("sign_up", load.sign_up.is_some()),
+        ("contacts", load.contacts.is_some()),
         ("put", load.put.is_some()),
         ("request", load.request.is_some()),
     ]
@@ -474,7 +563,7 @@ fn operations(load: &LoadEntry) -> Vec<&'static str> {
 /// The operations that a system takes.
 fn takes(system: &SystemEntry) -> &'static [&'static str] {
     match (system.kind, system.client) {
-        (SystemKind::Messaging, _) => &["send", "group"],
+        (SystemKind::Messaging, _) => &["send", "group", "sign_up", "contacts"],
         (SystemKind::Scripted, _) => &["send", "put", "request"],
         (SystemKind::Command, Some(ClientKind::Etcd)) => &["put"],
         (SystemKind::Command, _) => &["request"],
@@ -483,7 +572,10 @@ fn takes(system: &SystemEntry) -> &'static [&'static str] {
 
 fn one_load(load: &LoadEntry, system: Option<&SystemEntry>, path: &str, found: &mut Findings<'_>) {
     match operations(load).as_slice() {
-        [] => found.add(path, "a load needs one operation; add one of send, group, put, request"),
+        [] => found.add(
+            path,
+            "a load needs one operation; add one of send, group, sign_up, contacts, put, request",
+        ),
         [operation] => {
             if let Some(system) = system.filter(|system| !takes(system).contains(operation)) {
                 found.add(
@@ -516,6 +608,7 @@ fn one_load(load: &LoadEntry, system: Option<&SystemEntry>, path: &str, found: &
     if let Some(group) = &load.group {
         group_load(group, path, found);
     }
+    accounts_load(load, path, found);
     if let Some(put) = &load.put {
         found.check((1..=USERS_MAX).contains(&put.keys), &format!("{path}.put.keys"), || {
             format!("`keys: {}` does not fit; write 1 to {USERS_MAX}", put.keys)
@@ -749,8 +842,10 @@ fn classes(scenario: &Scenario) -> BTreeSet<&'static str> {
     for load in &scenario.load {
         for operation in operations(load) {
             classes.insert(operation);
-            if matches!(operation, "send" | "group") {
-                classes.extend(["send", "sign_up", "log_in", "deliver", "sync", "read"]);
+            match operation {
+                "send" | "group" => classes.extend(["send", "sign_up", "log_in", "deliver", "sync", "read"]),
+                "contacts" => classes.extend(["sign_up", "log_in", "sync"]),
+                _ => {}
             }
         }
     }

@@ -4,6 +4,7 @@
 //! in [`FIELDS`] and checked by the rules. The plan turns it into one type for each kind.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -107,6 +108,10 @@ pub const PLANTS: &[(&str, &str)] = &[
         "forget-dedup",
         "snapshots leave out which client ids were used, so that a retry is stored again",
     ),
+    (
+        "false-all-clear",
+        "the status page says that all is well as soon as every process answers",
+    ),
 ];
 
 /// The system under test.
@@ -120,9 +125,16 @@ pub struct SystemEntry {
     /// Zones; nodes are spread over them in turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zones: Option<Vec<Name>>,
+    /// messaging: how long a byte takes from one zone to another, either way: `{ a: { b: 20ms, c: 60ms }, b: { c: 50ms } }`.
+    /// At once where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_between_zones: Option<BTreeMap<String, BTreeMap<String, HumanDuration>>>,
     /// messaging: how many shards, each a consensus group of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shards: Option<u32>,
+    /// messaging: on how many nodes each shard lives. On all of up to five nodes, else on three, unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
     /// messaging: how many log-ins the whole system admits, shared equally by its nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_limit: Option<Rate>,
@@ -142,6 +154,12 @@ pub struct SystemEntry {
     /// messaging: how many gateways each zone has. Clients then come in through gateways, which they find in a directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateways: Option<u32>,
+    /// messaging: a sign-up needs a code, which a service outside carries to the phone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationEntry>,
+    /// messaging: a status page, a process of its own that tells users how it is. Needs gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_page: Option<StatusPageEntry>,
     /// messaging: how gateways are found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery: Option<DiscoveryEntry>,
@@ -196,6 +214,24 @@ pub struct DiscoveryEntry {
     /// What a gateway does about its door when it can't reach the store. It stays, marked, unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_rule: Option<HealthRule>,
+}
+
+/// What tells users how it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusPageEntry {
+    /// Entries that may be undelivered in the calmest of times: what is always under way. 500 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calm: Option<u64>,
+}
+
+/// How sign-ups are verified.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VerificationEntry {
+    /// How long a code is on its way to a phone. No time unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<HumanDuration>,
 }
 
 /// What a gateway does about its door when it can't reach the store.
@@ -309,12 +345,20 @@ const fn field(name: &'static str, kind: SystemKind, needed: bool, given: fn(&Sy
 /// The fields that belong to some kinds only. One line for a new one.
 pub const FIELDS: &[FieldOfKind] = &[
     field("shards", SystemKind::Messaging, false, |s| s.shards.is_some()),
+    field("latency_between_zones", SystemKind::Messaging, false, |s| {
+        s.latency_between_zones.is_some()
+    }),
+    field("replicas", SystemKind::Messaging, false, |s| s.replicas.is_some()),
     field("login_limit", SystemKind::Messaging, false, |s| s.login_limit.is_some()),
     field("login_ramp", SystemKind::Messaging, false, |s| s.login_ramp.is_some()),
     field("capacity", SystemKind::Messaging, false, |s| s.capacity.is_some()),
     field("without", SystemKind::Messaging, false, |s| s.without.is_some()),
     field("election_timeout", SystemKind::Messaging, false, |s| {
         s.election_timeout.is_some()
+    }),
+    field("status_page", SystemKind::Messaging, false, |s| s.status_page.is_some()),
+    field("verification", SystemKind::Messaging, false, |s| {
+        s.verification.is_some()
     }),
     field("gateways", SystemKind::Messaging, false, |s| s.gateways.is_some()),
     field("discovery", SystemKind::Messaging, false, |s| s.discovery.is_some()),

@@ -6,28 +6,30 @@
 mod build;
 pub mod clients;
 mod command;
+mod errand;
 #[cfg(feature = "messaging")]
 mod messaging;
 mod needs;
 pub mod scripted;
 mod spec;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 pub use build::build;
 pub use command::{Command, missing};
+pub use errand::{Answering, Errand};
 #[cfg(feature = "messaging")]
 pub use messaging::{Messaging, NODE_COMMAND, run_node};
 pub use needs::needs_of;
 pub use spec::{
     CommandSpec, DiskKind, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedReaction, ScriptedSpec,
-    SystemKind, SystemSpec,
+    StatusPageSpec, SystemKind, SystemSpec, VerificationSpec,
 };
 
 use crate::{
-    backend::{Backend, NodeSpec},
+    backend::{Backend, LinkId, NodeSpec},
     base::{RunClock, Streams},
-    history::{NodeStatus, Recorder},
+    history::{NodeStatus, Recorder, Statement},
     target::{NodeName, Observations, Roster},
     workload::{LoadSpec, Workload},
 };
@@ -84,11 +86,48 @@ pub trait System: Send + Sync {
     /// Asks `node` itself, on its own address and not through a link. None when it gives no answer within 300 ms.
     async fn observe(&self, node: &str) -> Option<NodeStatus>;
 
+    /// How much later than at once each byte on `link` is, either way, since its ends are far from each other.
+    fn distance(&self, _link: &LinkId) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether it has a status page.
+    fn has_status_page(&self) -> bool {
+        false
+    }
+
+    /// What its status page says, asked on its own address; none when it says nothing in time.
+    async fn status_page(&self) -> Option<Statement> {
+        None
+    }
+
     /// Asks the system to make `to` the leader of `group`; the answer says only that it agreed to try.
     ///
     /// # Errors
     /// In words, when it refused or could not be asked.
     async fn transfer_leader(&self, group: &str, to: &str) -> Result<(), String>;
+
+    /// Has an errand done, or ended where `on` is false; says who agreed to it.
+    ///
+    /// # Errors
+    /// In words, when not everybody who is there did.
+    async fn order(&self, errand: &Errand, on: bool) -> Result<String, String> {
+        Err(format!(
+            "a system of kind {} can't be asked for {errand:?} to be {on}",
+            self.kind()
+        ))
+    }
+
+    /// Shows that an errand is done, or has ended where `on` is false: by another way than that of asking for it.
+    ///
+    /// # Errors
+    /// In words, when it isn't so.
+    async fn proof(&self, errand: &Errand, on: bool) -> Result<String, String> {
+        Err(format!(
+            "nothing shows on a system of kind {} that {errand:?} is {on}",
+            self.kind()
+        ))
+    }
 
     /// The parts of the service that go away with `nodes`, in the words of [`crate::history::Operation::needs`].
     fn needs_of(&self, nodes: &[NodeName], seen: &Observations) -> Vec<String> {

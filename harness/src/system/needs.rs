@@ -35,6 +35,7 @@ mod tests {
                 })
                 .into(),
             groups: BTreeMap::from([("shard:0".to_owned(), holders.clone()), ("shard:1".to_owned(), holders)]),
+            ..Roster::default()
         };
         let leads = GroupStatus {
             group: "shard:1".to_owned(),

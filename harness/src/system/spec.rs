@@ -43,9 +43,37 @@ pub struct MessagingSpec {
     /// Gateways, where clients come in through some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateways: Option<GatewaysSpec>,
+    /// For two zones, how many milliseconds a byte takes from one to the other, either way.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency_ms: BTreeMap<String, BTreeMap<String, u64>>,
+    /// On how many nodes each shard lives; none is what nodes do by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// What tells users how it is, where something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_page: Option<StatusPageSpec>,
+    /// How sign-ups are verified, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationSpec>,
     /// Further settings of the nodes, as their configuration names them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, serde_json::Value>,
+}
+
+/// The status page of a messaging service with gateways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusPageSpec {
+    /// Entries that may be undelivered in the calmest of times.
+    pub backlog_calm: u64,
+}
+
+/// How sign-ups are verified: by a code that a service outside carries to the phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerificationSpec {
+    /// How long a code is on its way.
+    pub delay_ms: u64,
 }
 
 /// The gateways of a messaging service, and the directory that they are found in.

@@ -9,7 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::people::{Caller, PeopleClient};
+use super::{
+    contacts::ContactsClient,
+    people::{Caller, PeopleClient},
+};
 use crate::history::{GroupChange, NodeStatus, Notice, Outcome, ReadItem};
 
 /// Why an attempt was not ok.
@@ -248,7 +251,7 @@ impl Page {
 
 /// A client of a messaging service, for one group of users.
 #[async_trait]
-pub trait ChatClient: PeopleClient {
+pub trait ChatClient: PeopleClient + ContactsClient {
     /// The parts of the service, in the words of [`crate::history::Operation::needs`].
     fn parts(&self) -> Vec<String>;
     /// The part that creates the account of `phone`.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     client::{Account, Answered, CallFailure, Opened, Page, Placed},
+    contacts::Imported,
     lever::Lever,
     meter::Meter,
     people::Regrouped,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     base::{Nanos, RunClock, Streams},
-    history::{Class, Event, Operation, Outcome, Recorder, Subject, is_decision},
+    history::{Class, Contact, Event, Operation, Outcome, Recorder, Subject, is_decision},
 };
 
 /// The longest that a system's wish to wait is followed.
@@ -90,6 +91,19 @@ impl Answer for Regrouped {
             (*position, *members) = (Some(self.position), Some(self.members));
         }
     }
+}
+
+impl Answer for Imported {
+    fn note(&self, subject: &mut Subject) {
+        if let Subject::Import { added, .. } = subject {
+            *added = Some(self.added);
+        }
+    }
+}
+
+/// What was told is recorded by itself.
+impl Answer for Vec<Contact> {
+    fn note(&self, _subject: &mut Subject) {}
 }
 
 /// What was read is recorded by itself.
@@ -227,7 +241,7 @@ impl Engine {
     {
         let sent = self.clock.now();
         let operation = self.operation(intent, attempt, sent);
-        if attempt == 1 && !matches!(intent.class, Class::SignUp | Class::LogIn) {
+        if attempt == 1 && !Self::prepares(intent) {
             self.meter().lagged(sent.since(intent.intended));
         }
         lock(&self.open).insert((intent.id, attempt), operation.clone());
@@ -236,6 +250,11 @@ impl Engine {
             Err(_) => Answered::failed(CallFailure::unknown("deadline")),
         };
         (answered, operation)
+    }
+
+    /// What no schedule of a load meant: log-ins, and sign-ups of the load's own people.
+    fn prepares(intent: &Intent) -> bool {
+        intent.class == Class::LogIn || (intent.class == Class::SignUp && intent.session == 0)
     }
 
     /// How long to wait before `attempt`; none when there shall be none.

@@ -5,6 +5,7 @@
 
 pub mod chat;
 pub mod client;
+pub mod contacts;
 pub mod device;
 mod engine;
 pub mod items;
@@ -25,7 +26,9 @@ pub use lever::Lever;
 pub(crate) use meter::RECENT;
 pub use retry::{Budget, back_off};
 pub use schedule::{Agenda, Schedule, ScheduleError};
-pub use spec::{GroupSpec, LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, StepSpec};
+pub use spec::{
+    ContactsSpec, GroupSpec, LifeSpec, LoadSpec, ProbeSpec, RequestSpec, RetrySpec, ScheduleSpec, SignUpSpec, StepSpec,
+};
 pub use stall::{STALL_MIN, StallWatch};
 
 use crate::history::Class;

@@ -10,7 +10,7 @@ use crate::history::Class;
 pub struct LoadSpec {
     /// The system it goes to.
     pub system: String,
-    /// What is done: `send`, `group`, `put` or `request`.
+    /// What is done: `send`, `group`, `sign_up`, `contacts`, `put` or `request`.
     pub class: Class,
     /// Accounts that send and receive; for `put`, the number of keys.
     pub users: u32,
@@ -34,6 +34,9 @@ pub struct LoadSpec {
     /// The groups of a load of class `group`; none for the other classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupSpec>,
+    /// What people do beside talking, for the classes `sign_up` and `contacts`; none for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<LifeSpec>,
 }
 
 /// Groups, and how their people live.
@@ -46,6 +49,36 @@ pub struct GroupSpec {
     pub members: u32,
     /// Of a hundred operations, those that are not messages of members.
     pub changes_percent: u32,
+}
+
+/// What people do beside talking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum LifeSpec {
+    /// They sign up.
+    SignUp(SignUpSpec),
+    /// They keep address books.
+    Contacts(ContactsSpec),
+}
+
+/// Sign-ups while the load runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignUpSpec {
+    /// Of a hundred, those with a number that was signed up before.
+    pub again_percent: u32,
+    /// Of a hundred, those that are made from two places at the same moment.
+    pub at_once_percent: u32,
+}
+
+/// Address books.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContactsSpec {
+    /// Numbers in each address book.
+    pub book: u32,
+    /// Of a hundred operations, those that add to an address book; the others look at the contacts.
+    pub import_percent: u32,
 }
 
 /// What a request says, as far as its client can say something.

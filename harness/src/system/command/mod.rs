@@ -99,7 +99,11 @@ fn roster(spec: &CommandSpec) -> Roster {
     } else {
         BTreeMap::new()
     };
-    Roster { nodes, groups }
+    Roster {
+        nodes,
+        groups,
+        ..Roster::default()
+    }
 }
 
 #[async_trait]

@@ -54,6 +54,7 @@ fn load() -> LoadSpec {
             ..RequestSpec::default()
         }),
         group: None,
+        life: None,
     }
 }
 

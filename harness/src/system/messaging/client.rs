@@ -13,6 +13,7 @@ use target_service::{
 };
 
 use super::{
+    MessagingSpec,
     layout::node_name,
     people::{notice, page, who},
     status,
@@ -34,6 +35,9 @@ use crate::{
 pub(super) const PAGE: u32 = 500;
 /// A device gives up on silence by itself; this bound of the library's stands behind it.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
+
+/// The service's word for a code that is not the one that it carried last.
+const WRONG_CODE: &str = "WRONG_CODE";
 
 /// How clients come in.
 pub(super) enum Way {
@@ -58,10 +62,12 @@ pub(super) struct ChatOverGrpc {
     /// Leads nowhere: what a call is made with where there is no door.
     nowhere: Client,
     shards: u32,
+    /// A sign-up shows a code that was carried to its phone.
+    verified: bool,
 }
 
 impl ChatOverGrpc {
-    pub(super) fn new(way: Way, direct: Client, shards: u32) -> Self {
+    pub(super) fn new(way: Way, direct: Client, spec: &MessagingSpec) -> Self {
         let way = match way {
             Way::Nodes(client) => Way::Nodes(client.with_silence_max(SILENCE_MAX)),
             doors @ Way::Doors(..) => doors,
@@ -70,7 +76,8 @@ impl ChatOverGrpc {
             way,
             direct,
             nowhere: Client::new(Channels::new(BTreeMap::new(), ChannelOptions::default())),
-            shards,
+            shards: spec.shards,
+            verified: spec.verification.is_some(),
         }
     }
 
@@ -129,6 +136,23 @@ impl ChatOverGrpc {
             tracing::debug!(%error, "no shard map");
         }
         entry
+    }
+
+    /// The code that a sign-up of `phone` has to show; empty where none is asked for.
+    async fn code_for(&self, entry: &Entry, phone: &str) -> Result<String, Answered<Account>> {
+        if !self.verified {
+            return Ok(String::new());
+        }
+        let asked = entry.client.request_code(phone).await;
+        let Answered { result, by } = self.answered(entry, asked, |answer| answer.code);
+        result.map_err(|failure| Answered {
+            // Without a code no account was asked for, whatever became of the code.
+            result: Err(CallFailure {
+                surely_not: true,
+                ..failure
+            }),
+            by,
+        })
     }
 
     fn came_through<T>(&self, entry: &Entry, outcome: &Result<T, CallError>) {
@@ -197,10 +221,23 @@ impl ChatClient for ChatOverGrpc {
 
     async fn sign_up(&self, phone: &str, within: Duration) -> Answered<Account> {
         let entry = self.ready(0, within).await;
-        self.answered(&entry, entry.client.sign_up(phone).await, |answer| Account {
+        let code = match self.code_for(&entry, phone).await {
+            Ok(code) => code,
+            Err(refused) => return refused,
+        };
+        let signed_up = entry.client.sign_up_verified(phone, &code).await;
+        let mut answered = self.answered(&entry, signed_up, |answer| Account {
             user: answer.user,
             created: answer.created,
-        })
+        });
+        if let Err(failure) = &mut answered.result
+            && self.verified
+            && failure.reason == WRONG_CODE
+        {
+            // Somebody else asked for a code for the same number in between: the next attempt has one of its own.
+            failure.retryable = true;
+        }
+        answered
     }
 
     async fn open_session(&self, user: u64, device: u32, nonce: u64, within: Duration) -> Answered<Opened> {

@@ -21,11 +21,12 @@ use target_service::{
 use super::{
     NODE_COMMAND, SystemError,
     layout::{READY_WITHIN, Site},
+    page::{self, PAGE, Sights},
 };
 use crate::{
     backend::{Backend, Endpoint, LinkId, NodeSpec, Plane, Ready},
     system::{GatewaysSpec, MessagingSpec},
-    target::NodeName,
+    target::{NodeName, gateway_names},
 };
 
 /// The directory's name among the processes.
@@ -37,6 +38,10 @@ const DIRECTORY_WITHIN: Duration = Duration::from_millis(500);
 pub(super) struct LaidEdge {
     /// How to start each.
     pub(super) processes: BTreeMap<NodeName, NodeSpec>,
+    /// Where the directory is asked.
+    pub(super) directory: SocketAddr,
+    /// Where the status page is asked, where there is one.
+    pub(super) page: Option<SocketAddr>,
     /// For each group of clients: where to dial the directory, and where the gateways' addresses are dialled.
     ways: BTreeMap<String, (String, BTreeMap<String, String>)>,
 }
@@ -60,22 +65,16 @@ impl LaidEdge {
     }
 }
 
-/// A gateway's and its zone's names, in order of their names.
-fn names(spec: &MessagingSpec, gateways: &GatewaysSpec) -> Vec<(String, String)> {
-    let each = |prefix: String, zone: &str| {
-        let zone = zone.to_owned();
-        (1..=gateways.per_zone).map(move |number| (format!("{prefix}{number}"), zone.clone()))
-    };
-    if spec.zones.is_empty() {
-        return each("gw-".to_owned(), "").collect();
-    }
-    let zones = spec.zones.iter();
-    zones.flat_map(|zone| each(format!("gw-{zone}-"), zone)).collect()
-}
-
 /// Whether gateways of `spec` can be, before anything is taken for them.
 pub(super) fn check(spec: &MessagingSpec) -> Result<(), SystemError> {
-    let Some(gateways) = &spec.gateways else { return Ok(()) };
+    let Some(gateways) = &spec.gateways else {
+        if spec.status_page.is_some() {
+            return Err(SystemError(
+                "a status page counts the sessions of gateways, and there are none: add gateways".to_owned(),
+            ));
+        }
+        return Ok(());
+    };
     if gateways.per_zone == 0 {
         return Err(SystemError(
             "gateways is 0: leave it out, or write at least 1".to_owned(),
@@ -104,12 +103,14 @@ pub(super) async fn lay_out(
 ) -> Result<LaidEdge, SystemError> {
     let no =
         |what: &str, e: &dyn std::fmt::Display| SystemError(format!("system {}: failed to {what}: {e}", site.system));
-    let names = names(spec, gateways);
-    let ports = backend.reserve_ports(1 + names.len() * 2).await;
+    let names = gateway_names(&spec.zones, gateways.per_zone);
+    let ports = backend.reserve_ports(2 + names.len() * 2).await;
     let ports = ports.map_err(|e| no("reserve ports", &e))?;
     let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let (directory_port, pairs) = ports.split_first().ok_or_else(|| no("reserve ports", &"none came"))?;
-    let directory = at(*directory_port);
+    let [directory_port, page_port, pairs @ ..] = ports.as_slice() else {
+        return Err(no("reserve ports", &"none came"));
+    };
+    let (directory, page_listens) = (at(*directory_port), at(*page_port));
     let placed: Vec<Placed> = names
         .into_iter()
         .zip(pairs.chunks_exact(2))
@@ -124,8 +125,27 @@ pub(super) async fn lay_out(
 
     let mut processes = BTreeMap::new();
     let text = directory_text(gateways, directory)?;
-    let spec = process(site, DIRECTORY, "", "directory", &text, vec![directory])?;
-    processes.insert(DIRECTORY.to_owned(), spec);
+    let started = process(site, DIRECTORY, "", "directory", &text, vec![directory])?;
+    processes.insert(DIRECTORY.to_owned(), started);
+    let mut page = None;
+    if let Some(of) = spec.status_page {
+        let sights = Sights {
+            listen: page_listens,
+            directory,
+            nodes: nodes
+                .iter()
+                .map(|(id, (_, at))| (id.to_string(), at.to_string()))
+                .collect(),
+            gateways: placed
+                .iter()
+                .map(|it| (it.name.clone(), it.peers.to_string()))
+                .collect(),
+        };
+        let text = page::text(spec, of, &sights)?;
+        let started = process(site, PAGE, "", "status-page", &text, vec![page_listens])?;
+        processes.insert(PAGE.to_owned(), started);
+        page = Some(page_listens);
+    }
     for gateway in &placed {
         let mut to_nodes = BTreeMap::new();
         for (id, (node, listens)) in nodes {
@@ -149,8 +169,8 @@ pub(super) async fn lay_out(
         let dial = open(link, directory).await?;
         let text = gateway_text(gateways, site.seed, gateway, dial, &to_nodes, &to_gateways)?;
         let listens = vec![gateway.clients, gateway.peers];
-        let spec = process(site, &gateway.name, &gateway.zone, "gateway", &text, listens)?;
-        processes.insert(gateway.name.clone(), spec);
+        let started = process(site, &gateway.name, &gateway.zone, "gateway", &text, listens)?;
+        processes.insert(gateway.name.clone(), started);
     }
 
     let mut ways = BTreeMap::new();
@@ -163,7 +183,12 @@ pub(super) async fn lay_out(
         }
         ways.insert(group, (to_directory.to_string(), addresses));
     }
-    Ok(LaidEdge { processes, ways })
+    Ok(LaidEdge {
+        processes,
+        directory,
+        page,
+        ways,
+    })
 }
 
 /// Writes the configuration of a process, and says how to start it.
@@ -259,25 +284,12 @@ mod tests {
                 health_rule: health_rule.to_owned(),
                 registry: "naive".to_owned(),
             }),
+            latency_ms: BTreeMap::new(),
+            replicas: None,
+            verification: None,
+            status_page: None,
             settings: BTreeMap::new(),
         }
-    }
-
-    #[test]
-    fn each_zone_has_its_gateways() {
-        let of = |zones: &[&str]| {
-            let spec = spec(zones, "on");
-            let gateways = spec.gateways.clone().expect("some");
-            let names = names(&spec, &gateways).into_iter();
-            names
-                .map(|(name, zone)| format!("{name} in {zone}"))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(of(&[]), ["gw-1 in ", "gw-2 in "]);
-        assert_eq!(
-            of(&["a", "b"]),
-            ["gw-a-1 in a", "gw-a-2 in a", "gw-b-1 in b", "gw-b-2 in b"]
-        );
     }
 
     #[test]

@@ -15,10 +15,11 @@ use target_service::node::{NodeConfig, Plant};
 use super::{
     MessagingSpec, NODE_COMMAND, SystemError,
     edge::{self, LaidEdge},
+    page,
 };
 use crate::{
     backend::{Backend, LinkId, NodeSpec, Ready},
-    target::{NodeName, Roster, RosterNode, group_of},
+    target::{NodeName, Roster, RosterNode, gateway_names, group_of},
 };
 
 /// How long a node may take until it serves.
@@ -81,7 +82,9 @@ pub(super) fn roster(spec: &MessagingSpec) -> Roster {
         name: node_name(id),
         zone: zones.next().cloned().unwrap_or_default(),
     });
-    let copies = if spec.nodes <= EVERYWHERE_UP_TO {
+    let copies = if let Some(replicas) = spec.replicas {
+        replicas.min(spec.nodes)
+    } else if spec.nodes <= EVERYWHERE_UP_TO {
         spec.nodes
     } else {
         REPLICATION_FACTOR
@@ -94,6 +97,10 @@ pub(super) fn roster(spec: &MessagingSpec) -> Roster {
         nodes: nodes.collect(),
         groups: (0..spec.shards)
             .map(|shard| (group_of(shard), holders(shard)))
+            .collect(),
+        gateways: gateway_names(&spec.zones, spec.gateways.as_ref().map_or(0, |it| it.per_zone))
+            .into_iter()
+            .map(|(name, zone)| RosterNode { name, zone })
             .collect(),
     }
 }
@@ -233,7 +240,8 @@ fn config(
     data_dir: &Path,
 ) -> Result<String, SystemError> {
     let wrong = |e: &dyn std::fmt::Display| SystemError(format!("the nodes' configuration: {e}"));
-    let plant = match spec.plant.as_deref().map(|name| (name, Plant::named(name))) {
+    let of_nodes = spec.plant.as_deref().filter(|_| page::plant(spec).is_none());
+    let plant = match of_nodes.map(|name| (name, Plant::named(name))) {
         None => None,
         Some((_, Some(plant))) => Some(plant),
         Some((name, None)) => {
@@ -255,8 +263,13 @@ fn config(
         peer_listen,
         data_dir: data_dir.to_owned(),
         shards: spec.shards,
-        replication_factor: REPLICATION_FACTOR,
-        everywhere_up_to: 5,
+        replication_factor: spec.replicas.unwrap_or(REPLICATION_FACTOR),
+        // Where a number is said it holds for small clusters too.
+        everywhere_up_to: if spec.replicas.is_some() {
+            0
+        } else {
+            EVERYWHERE_UP_TO as usize
+        },
         epoch: 1,
         seed,
         plant,
@@ -272,6 +285,10 @@ fn config(
         versions: target_service::node::Versions::default(),
     };
     let mut config = serde_json::to_value(config).map_err(|e| wrong(&e))?;
+    if let Some(verification) = spec.verification {
+        config["verification"]["required"] = true.into();
+        config["verification"]["delay_ms"] = verification.delay_ms.into();
+    }
     if let Some(limit) = spec.login_per_s {
         config["bounds"]["logins_per_second"] = share(limit, spec.nodes).into();
     }
@@ -335,6 +352,10 @@ mod tests {
             login_per_s: Some(394.0),
             plant: None,
             gateways: None,
+            latency_ms: BTreeMap::new(),
+            replicas: None,
+            verification: None,
+            status_page: None,
             settings: BTreeMap::new(),
         }
     }

@@ -1,16 +1,25 @@
 //! The messaging service of this project: each node a child of this very binary, clients through links.
 //!
 //! - `layout`: ports, links and the nodes' configuration files.
+//! - `directory`: what it answers, as a fault has it.
 //! - `edge`: gateways and their directory, where a system has them.
+//! - `page`: the status page beside them.
 //! - `client`: how the load reaches the service.
-//! - `people`: how the social loads do.
+//! - `people`: how the social loads do; `contacts`: how those on address books do.
+//! - `moves`: replicas that move.
+//! - `verification`: whoever carries codes, as a fault has it.
 //! - `status`: what a node says of itself, in the words of histories.
 
 mod client;
+mod contacts;
+mod directory;
 mod edge;
 mod layout;
+mod moves;
+mod page;
 mod people;
 mod status;
+mod verification;
 
 use std::{
     collections::BTreeMap,
@@ -22,17 +31,19 @@ use std::{
 };
 
 use async_trait::async_trait;
-use target_service::client::{ChannelOptions, Channels, Client};
+use target_service::client::{ChannelOptions, Channels, Client, Directory};
 
 use self::{
     client::{ChatOverGrpc, Way},
     edge::LaidEdge,
     layout::Laid,
+    page::Reader,
+    verification::Manner,
 };
-use super::{MessagingSpec, Stage, System, SystemError};
+use super::{Errand, MessagingSpec, Stage, System, SystemError};
 use crate::{
-    backend::{Backend, NodeSpec},
-    history::{NodeStatus, TraceIds},
+    backend::{Backend, Endpoint, LinkId, NodeSpec},
+    history::{NodeStatus, Statement, TraceIds},
     target::{NodeName, Roster},
     workload::{
         LoadSpec, Workload,
@@ -64,6 +75,10 @@ pub struct Messaging {
     laid: Option<Laid>,
     /// To the nodes' own addresses, for asking them of themselves.
     direct: Option<Client>,
+    /// Whoever looks at the status page, where there is one.
+    page: Option<Reader>,
+    /// To the directory's own address, where there is one.
+    directory: Option<Directory>,
 }
 
 impl Messaging {
@@ -81,6 +96,8 @@ impl Messaging {
             program: None,
             laid: None,
             direct: None,
+            page: None,
+            directory: None,
         })
     }
 
@@ -101,7 +118,27 @@ impl Messaging {
     /// A client that knows nothing yet of who leads.
     fn client(&self, channels: Channels, direct: &Client, traceparent: &str) -> Arc<ChatOverGrpc> {
         let client = Client::new(channels).with_traceparent(traceparent);
-        Arc::new(ChatOverGrpc::new(Way::Nodes(client), direct.clone(), self.spec.shards))
+        Arc::new(ChatOverGrpc::new(Way::Nodes(client), direct.clone(), &self.spec))
+    }
+
+    fn directory(&self) -> Result<&Directory, String> {
+        self.directory
+            .as_ref()
+            .ok_or_else(|| "the system has no directory".to_owned())
+    }
+
+    /// How codes are carried during an errand, or else as the system has it.
+    fn manner(&self, errand: &Errand, on: bool) -> Manner {
+        match (errand, on) {
+            (Errand::Verification { delay, failing }, true) => Manner {
+                delay: *delay,
+                failing: *failing,
+            },
+            _ => Manner {
+                delay: Duration::from_millis(self.spec.verification.map_or(0, |it| it.delay_ms)),
+                failing: false,
+            },
+        }
     }
 
     fn labels(&self, group: &str) -> BTreeMap<String, String> {
@@ -120,7 +157,7 @@ impl Messaging {
     ) -> (Vec<ClientGroup>, Option<Arc<ChatOverGrpc>>) {
         let client = |group: &str| {
             let way = Way::Doors(edge.doors(group)?, traceparent.to_owned());
-            Some(Arc::new(ChatOverGrpc::new(way, direct.clone(), self.spec.shards)))
+            Some(Arc::new(ChatOverGrpc::new(way, direct.clone(), &self.spec)))
         };
         let all = layout::client_groups(&self.spec);
         let groups = all.iter().filter_map(|group| {
@@ -184,6 +221,10 @@ impl System for Messaging {
         };
         let direct = Client::new(Channels::new(laid.own_addresses(), options));
         self.direct = Some(direct.with_timeout(OBSERVE_WITHIN));
+        let directory = laid.edge.as_ref().map(|edge| edge.directory.to_string());
+        self.directory = directory.map(|address| Directory::new(&address, directory::ANSWER_WITHIN));
+        let page = laid.edge.as_ref().and_then(|edge| edge.page);
+        self.page = page.map(Reader::of).transpose()?;
         self.laid = Some(laid);
         Ok(())
     }
@@ -207,6 +248,31 @@ impl System for Messaging {
         Some(status::translate(&status))
     }
 
+    fn distance(&self, link: &LinkId) -> Duration {
+        let zone = |name: &str| {
+            let all = self.roster.nodes.iter().chain(&self.roster.gateways);
+            all.filter(|it| it.name == name).map(|it| it.zone.clone()).next()
+        };
+        let from = match &link.from {
+            Endpoint::Node(name) => zone(name),
+            // Clients are in groups by their zone.
+            Endpoint::Clients(group) => Some(group.clone()),
+        };
+        let (Some(from), Some(to)) = (from, zone(&link.to)) else {
+            return Duration::ZERO;
+        };
+        let ms = |a: &String, b: &String| self.spec.latency_ms.get(a)?.get(b).copied();
+        Duration::from_millis(ms(&from, &to).or_else(|| ms(&to, &from)).unwrap_or(0))
+    }
+
+    fn has_status_page(&self) -> bool {
+        self.page.is_some()
+    }
+
+    async fn status_page(&self) -> Option<Statement> {
+        self.page.as_ref()?.look().await
+    }
+
     async fn transfer_leader(&self, group: &str, to: &str) -> Result<(), String> {
         let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
         let shard = group.strip_prefix("shard:").and_then(|shard| shard.parse().ok());
@@ -216,6 +282,24 @@ impl System for Messaging {
         direct.refresh_routes().await.map_err(|e| e.to_string())?;
         let asked = direct.transfer_leader(shard, to).await;
         asked.outcome.map(|_| ()).map_err(|e| e.to_string())
+    }
+
+    async fn order(&self, errand: &Errand, on: bool) -> Result<String, String> {
+        let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
+        match errand {
+            Errand::MoveReplica { group, from, to } => moves::begin(direct, moves::request(group, from, to)?).await,
+            Errand::Directory(answering) => directory::set(self.directory()?, on.then_some(answering)).await,
+            Errand::Verification { .. } => verification::set(direct, self.manner(errand, on)).await,
+        }
+    }
+
+    async fn proof(&self, errand: &Errand, on: bool) -> Result<String, String> {
+        let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
+        match errand {
+            Errand::MoveReplica { group, from, to } => moves::done(direct, moves::request(group, from, to)?).await,
+            Errand::Directory(answering) => directory::show(self.directory()?, on.then_some(answering)).await,
+            Errand::Verification { .. } => verification::show(direct, self.manner(errand, on)).await,
+        }
     }
 
     fn workload(&self, loads: &[LoadSpec], stage: Stage) -> Result<Box<dyn Workload>, SystemError> {

@@ -9,9 +9,12 @@ use firedrill_proto::chat::v1::{
 };
 use target_service::chat::ids;
 
-use super::client::{ChatOverGrpc, PAGE, lane, read_item};
+use super::{
+    client::{ChatOverGrpc, PAGE, lane, read_item},
+    contacts,
+};
 use crate::{
-    history::{ChangeKind, Contact, GroupChange, Notice},
+    history::{ChangeKind, GroupChange, Notice},
     target::group_of,
     workload::{
         client::{Answered, Page},
@@ -78,7 +81,7 @@ impl PeopleClient for ChatOverGrpc {
     }
 }
 
-const fn lane_of(caller: Caller) -> u64 {
+pub(super) const fn lane_of(caller: Caller) -> u64 {
     lane(caller.user, caller.device)
 }
 
@@ -151,12 +154,7 @@ pub(super) fn notice(notice: WireNotice) -> Notice {
             unread: receipt.unread,
         },
         Some(What::Contact(contact)) => Notice::Contact {
-            contact: Contact {
-                phone: contact.phone,
-                user: contact.user,
-                imported: contact.imported,
-                matched: contact.matched,
-            },
+            contact: contacts::translate(contact),
         },
         None => Notice::Other,
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use firedrill_proto::chat::v1::{Role, StatusResponse};
+use firedrill_proto::chat::v1::{OperationPhase, PlacementStatus, Role, StatusResponse};
 
+use super::layout::node_name;
 use crate::{
-    history::{GroupStatus, NodeStatus},
+    history::{GroupStatus, Move, MovePhase, NodeStatus, Placement},
     target::group_of,
 };
 
@@ -25,7 +26,29 @@ pub(super) fn translate(status: &StatusResponse) -> NodeStatus {
     NodeStatus {
         groups: groups.collect(),
         backlog,
+        placement: status.placement.as_ref().map(placement),
         gauges: gauges(status),
+    }
+}
+
+fn placement(status: &PlacementStatus) -> Placement {
+    let operations = status.operations.iter().filter_map(|it| it.operation.as_ref());
+    Placement {
+        epoch: status.epoch,
+        moves: operations
+            .map(|it| Move {
+                id: it.id,
+                group: group_of(it.shard),
+                from: node_name(it.from),
+                to: node_name(it.to),
+                phase: match it.phase() {
+                    OperationPhase::Done => MovePhase::Done,
+                    OperationPhase::Aborting => MovePhase::Aborting,
+                    OperationPhase::Aborted => MovePhase::Aborted,
+                    _ => MovePhase::UnderWay,
+                },
+            })
+            .collect(),
     }
 }
 

@@ -41,6 +41,7 @@ fn rehearsal(outages: Vec<ScriptedOutage>) -> Rehearsal {
             probe: Some(ProbeSpec { per_s: 100.0 }),
             request: None,
             group: None,
+            life: None,
         },
         seed: 5,
         warm_up: Duration::from_secs(1),

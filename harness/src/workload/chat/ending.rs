@@ -9,7 +9,7 @@ use std::{
 use tokio::task::JoinSet;
 
 use super::{
-    Chat, Mode,
+    Chat, Mode, contacts,
     prepare::{SIGN_UPS_AT_ONCE, sign_one_up},
     world::World,
 };
@@ -96,7 +96,7 @@ impl Chat {
     }
 
     /// Calls until it is answered or `deadline` has passed; the last failure then.
-    async fn insist<T, C, F>(&self, name: &str, deadline: Nanos, call: C) -> Result<T, CallFailure>
+    pub(super) async fn insist<T, C, F>(&self, name: &str, deadline: Nanos, call: C) -> Result<T, CallFailure>
     where
         C: Fn() -> F,
         F: Future<Output = Answered<T>>,
@@ -124,6 +124,7 @@ impl Chat {
 
 /// Ends every session on every part.
 pub(super) async fn fence(chat: Arc<Chat>) -> Result<(), WorkloadError> {
+    contacts::look_at_the_end(&chat).await;
     chat.mode.send_replace(Mode::Fenced);
     let sessions: Arc<Vec<u64>> = Arc::new(chat.world.slots.iter().map(|slot| slot.session()).collect());
     let mut tasks = JoinSet::new();
@@ -211,24 +212,24 @@ async fn ask_for_accounts(chat: &Arc<Chat>) {
         within: CALL_WITHIN,
         budget: None,
     };
-    let mut waiting: Vec<usize> = (0..chat.world.people.len()).collect();
+    let people = chat.world.people.iter().map(|known| (known.group, known.phone.clone()));
+    let mut waiting: Vec<(usize, String)> = people.chain(chat.newcomers.all()).collect();
     loop {
         let mut round = std::mem::take(&mut waiting).into_iter();
         let mut tasks = JoinSet::new();
         loop {
             while tasks.len() < SIGN_UPS_AT_ONCE
                 && clock.now() < deadline
-                && let Some(person) = round.next()
+                && let Some((group, phone)) = round.next()
             {
                 let (chat, policy) = (Arc::clone(chat), once.clone());
                 tasks.spawn(async move {
-                    let known = &chat.world.people[person];
-                    let answer = sign_one_up(&chat.plan, known.group, known.phone.clone(), &policy).await;
-                    (person, answer)
+                    let answer = sign_one_up(&chat.plan, group, phone.clone(), &policy).await;
+                    ((group, phone), answer)
                 });
             }
             match tasks.join_next().await {
-                Some(Ok((person, Err(failure)))) if failure.retryable => waiting.push(person),
+                Some(Ok((known, Err(failure)))) if failure.retryable => waiting.push(known),
                 // An answer, a final refusal, or a panic, which has been reported.
                 Some(_) => {}
                 None => break,

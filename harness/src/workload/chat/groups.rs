@@ -11,12 +11,11 @@ use std::{
     time::Duration,
 };
 
-use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
     Chat,
-    life::{Deed, Life},
+    life::{Deed, Life, below, policy},
     prepare::patient,
     world::World,
 };
@@ -24,7 +23,7 @@ use crate::{
     base::Nanos,
     history::{Answer, ChangeKind, Class, Event, Subject, Told},
     workload::{
-        Budget, GroupSpec, WorkloadError,
+        GroupSpec, WorkloadError,
         client::{CallFailure, Outgoing},
         engine::{Intent, Policy, lock},
         payload,
@@ -128,26 +127,19 @@ pub(super) struct GroupLife {
 impl GroupLife {
     pub(super) fn new(chat: &Chat, load: usize) -> Self {
         let spec = &chat.plan.loads[load];
-        let engine = &chat.plan.engine;
-        let budget = Budget::new(spec.retry, engine.clock.now());
         Self {
             load,
             people: chat.ranges[load].clone(),
             spec: spec.group.unwrap_or_default(),
             size: usize::try_from(spec.size_bytes).unwrap_or(usize::MAX),
-            policy: Policy {
-                retry: spec.retry,
-                within: Duration::from_millis(spec.op_timeout_ms),
-                budget: Some(Arc::new(Mutex::new(budget))),
-            },
+            policy: policy(chat, load),
             turn: 0,
-            rng: engine.streams.stream(&format!("groups {load}")),
+            rng: chat.plan.engine.streams.stream(&format!("groups {load}")),
         }
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        let bound = u64::try_from(bound.max(1)).unwrap_or(u64::MAX);
-        usize::try_from(self.rng.next_u64() % bound).unwrap_or(0)
+        below(&mut self.rng, bound)
     }
 
     fn one_of(&mut self, people: impl IntoIterator<Item = usize>) -> Option<usize> {

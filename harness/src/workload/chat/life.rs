@@ -1,9 +1,24 @@
 //! The social loads: each draws one deed after the other at the instants of its schedule, one file for each kind.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use super::{Chat, groups::GroupLife};
-use crate::{base::Nanos, history::Class, workload::engine::Intent};
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Chat, contacts::ContactsLife, groups::GroupLife, sign_up::SignUpLife};
+use crate::{
+    base::Nanos,
+    history::Class,
+    workload::{
+        Budget,
+        engine::{Intent, Policy},
+    },
+};
 
 /// Something that somebody is about to do.
 pub(super) struct Deed {
@@ -34,6 +49,25 @@ pub(super) trait Life: Send {
 pub(super) fn of(chat: &Chat, number: usize) -> Option<Box<dyn Life>> {
     match chat.plan.loads[number].class {
         Class::Group => Some(Box::new(GroupLife::new(chat, number))),
+        Class::SignUp => Some(Box::new(SignUpLife::new(chat, number))),
+        Class::Contacts => Some(Box::new(ContactsLife::new(chat, number))),
         _ => None,
+    }
+}
+
+/// A number below `bound`.
+pub(super) fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
+    let bound = u64::try_from(bound.max(1)).unwrap_or(u64::MAX);
+    usize::try_from(rng.next_u64() % bound).unwrap_or(0)
+}
+
+/// How those of load `load` try again.
+pub(super) fn policy(chat: &Chat, load: usize) -> Policy {
+    let spec = &chat.plan.loads[load];
+    let budget = Budget::new(spec.retry, chat.plan.engine.clock.now());
+    Policy {
+        retry: spec.retry,
+        within: Duration::from_millis(spec.op_timeout_ms),
+        budget: Some(Arc::new(Mutex::new(budget))),
     }
 }

@@ -3,11 +3,12 @@
 //! - `world`: who there is and who writes to whom.
 //! - `prepare`: sign-ups, log-ins, streams; paced, retried, recorded.
 //! - `sender`: what is sent at an instant of a schedule.
-//! - `life`: what else people do at one, a file for each kind of load: `groups`.
+//! - `life`: what else people do at one, a file for each kind of load: `groups`, `sign_up`, `contacts`.
 //! - `reader`: what is read at one.
 //! - `listener`: a device that shows, acknowledges, loses its connection and resumes.
 //! - `ending`: drain, fence, read-back.
 
+mod contacts;
 mod ending;
 mod groups;
 mod life;
@@ -15,6 +16,7 @@ mod listener;
 mod prepare;
 mod reader;
 mod sender;
+mod sign_up;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -57,7 +59,7 @@ pub struct ChatSetting {
     pub system: String,
     /// The system's number within the run: identities of two systems never meet.
     pub number: u16,
-    /// Loads of class `send` or `group`, at least one.
+    /// Loads of class `send`, `group`, `sign_up` or `contacts`, at least one.
     pub loads: Vec<LoadSpec>,
     /// Users are dealt over these in turn; at least one.
     pub groups: Vec<ClientGroup>,
@@ -100,6 +102,8 @@ struct Chat {
     ranges: Vec<std::ops::Range<usize>>,
     /// The groups.
     groups: groups::Book,
+    /// Those who signed up while the load ran.
+    newcomers: sign_up::Newcomers,
     /// For each load: its pairs.
     pairs: Vec<Vec<(usize, usize)>>,
     /// For each part that is probed: the pair whose conversation it holds, and the load whose probe it is.
@@ -173,12 +177,12 @@ impl ChatWorkload {
 }
 
 fn check(load: &LoadSpec) -> Result<(), WorkloadError> {
-    let problem = if !matches!(load.class, Class::Send | Class::Group) {
+    let problem = if !matches!(load.class, Class::Send | Class::Group | Class::SignUp | Class::Contacts) {
         format!(
-            "a messaging service takes loads of `send` and `group`, not of {:?}",
+            "a messaging service takes loads of `send`, `group`, `sign_up` and `contacts`, not of {:?}",
             load.class
         )
-    } else if load.users < 2 {
+    } else if load.users < 2 && load.class != Class::SignUp {
         format!(
             "a load of `{}` needs at least 2 users, not {}",
             load.class.name(),

@@ -79,6 +79,7 @@ pub(super) async fn sign_up_and_log_in(plan: Arc<Plan>) -> Result<Chat, Workload
         world,
         ranges: people,
         groups: super::groups::Book::default(),
+        newcomers: super::sign_up::Newcomers::default(),
         pairs: all_pairs,
         probes,
         ledger: std::sync::Mutex::new(Ledger::default()),
@@ -143,23 +144,29 @@ pub(super) async fn sign_one_up(
     policy: &Policy,
 ) -> Result<Account, CallFailure> {
     let engine = &plan.engine;
+    let intent = signing_up(plan, group, &phone, 0, engine.clock.now());
     let group = &plan.groups[group];
-    let intent = Intent {
-        id: engine.next_id(),
-        session: 0,
+    let call = || group.client.sign_up(&phone, policy.within);
+    engine.perform(&intent, policy, call).await
+}
+
+/// That somebody of client group `group` means to sign `phone` up. Session 0 stands for the load's own people.
+pub(super) fn signing_up(plan: &Plan, group: usize, phone: &str, session: u64, intended: Nanos) -> Intent {
+    let group = &plan.groups[group];
+    Intent {
+        id: plan.engine.next_id(),
+        session,
         class: Class::SignUp,
-        needs: group.client.home_of_phone(&phone),
+        needs: group.client.home_of_phone(phone),
         groups: group.labels.clone(),
         probe: false,
-        intended: engine.clock.now(),
+        intended,
         subject: Subject::Account {
-            phone: phone.clone(),
+            phone: phone.to_owned(),
             user: None,
             created: None,
         },
-    };
-    let call = || group.client.sign_up(&phone, policy.within);
-    engine.perform(&intent, policy, call).await
+    }
 }
 
 /// Finds two accounts for each part of the service, signing more up until each part has its pair.

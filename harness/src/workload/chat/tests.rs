@@ -1,5 +1,6 @@
 //! The whole load against a service in memory, on a virtual clock.
 
+mod accounts;
 mod people;
 
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ struct Behaviour {
     skip_sequence: Option<u64>,
     /// The second replica is at the first one's index so many milliseconds after it was first asked for its digest.
     replica_behind_ms: Option<u64>,
+    /// Gives everybody the contact of the first account, as an import of its own.
+    phantom_contacts: bool,
 }
 
 #[derive(Default)]
@@ -61,6 +64,7 @@ struct State {
     devices: BTreeMap<(u64, u32), Inbox>,
     conversations: BTreeMap<u64, Vec<ReadItem>>,
     groups: BTreeMap<u64, people::Group>,
+    books: BTreeMap<u64, std::collections::BTreeSet<String>>,
     sent: BTreeMap<(u64, u32, u64), u64>,
     fenced: Vec<u64>,
     sends: u64,
@@ -348,6 +352,7 @@ fn load() -> LoadSpec {
         probe: Some(ProbeSpec { per_s: 10.0 }),
         request: None,
         group: None,
+        life: None,
     }
 }
 

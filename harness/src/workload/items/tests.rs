@@ -52,6 +52,7 @@ fn load(class: Class, users: u32, probe: bool) -> LoadSpec {
         probe: probe.then_some(ProbeSpec { per_s: 10.0 }),
         request: None,
         group: None,
+        life: None,
     }
 }
 

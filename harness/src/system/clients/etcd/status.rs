@@ -109,6 +109,7 @@ fn translate(answer: &StatusAnswer) -> NodeStatus {
     NodeStatus {
         groups: vec![group],
         backlog: 0,
+        placement: None,
         gauges: gauges.into(),
     }
 }
