@@ -71,6 +71,10 @@ plants! {
     CrossLeak = "cross-leak",
     /// A sender's own devices are not shown every 10th of its messages.
     ForgetOwnDevices = "forget-own-devices",
+    /// Whoever has logged in anew sees its conversations end earlier than they do.
+    ShrinkHistory = "shrink-history",
+    /// Every device that ever logged in is said to be online, heard of or not.
+    GhostOnline = "ghost-online",
     /// A node goes on answering reads of a shard that it holds no more.
     ServeAfterRemoval = "serve-after-removal",
     /// Snapshots leave out which client ids were used: a replica that was given one stores a repeated send again.

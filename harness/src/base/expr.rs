@@ -20,7 +20,8 @@ use super::suggest::did_you_mean;
 
 /// The classes of operations, in the words of the history.
 pub const CLASSES: &[&str] = &[
-    "sign_up", "log_in", "send", "deliver", "sync", "read", "group", "contacts", "put", "request",
+    "sign_up", "log_in", "send", "deliver", "sync", "read", "group", "contacts", "open", "receipt", "presence", "put",
+    "request",
 ];
 
 /// The fault that stands for each of them, the worst for all.

@@ -148,7 +148,7 @@ fn one_stream_at_a_time(system: &SystemView, tally: &mut Tally) {
             SessionChange::Lost { .. } | SessionChange::Fenced => {
                 open.remove(&device);
             }
-            SessionChange::Current { .. } => {}
+            SessionChange::Current { .. } | SessionChange::Dozed | SessionChange::Woke => {}
         }
     }
 }

@@ -159,7 +159,7 @@ fn sessions_missing(system: &SystemView, until: Nanos) -> Vec<Stretch> {
         let now = match event.change {
             SessionChange::Connected { .. } => true,
             SessionChange::Lost { .. } | SessionChange::Fenced => false,
-            SessionChange::Current { .. } => continue,
+            SessionChange::Current { .. } | SessionChange::Dozed | SessionChange::Woke => continue,
         };
         if there.insert(event.session, now).unwrap_or(false) != now {
             changes.push((event.at, if now { 1 } else { -1 }));

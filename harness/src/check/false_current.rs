@@ -89,7 +89,10 @@ impl Promise for FalseCurrent {
                         }
                     }
                     SessionChange::Lost { .. } => asked = *at,
-                    SessionChange::Connected { .. } | SessionChange::Fenced => {}
+                    SessionChange::Connected { .. }
+                    | SessionChange::Dozed
+                    | SessionChange::Woke
+                    | SessionChange::Fenced => {}
                 }
             }
         }

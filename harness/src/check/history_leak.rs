@@ -29,6 +29,10 @@ impl Promise for HistoryLeak {
             let Answer::Log { log, last_position, .. } = &told.answer else {
                 continue;
             };
+            // Of a group that was never made there is nothing to be told.
+            if told.answer.span().is_none() {
+                continue;
+            }
             let Some(group) = system.groups.get(log) else {
                 // A conversation of two has no comings.
                 if groups.contains(log.as_str()) {

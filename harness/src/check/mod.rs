@@ -15,6 +15,10 @@
 //! | missed-after-join | not given the first message after joining |
 //! | outsider-accepted | more than 200 members, or a stranger's message, taken by a group |
 //! | phantom-contact | a contact without an import that it comes from |
+//! | unread-count | what is counted as unread is not what others said and was not read |
+//! | early-receipt, receipt-regress | a receipt of what was not there yet; marks that go back |
+//! | ghost-online | said to be online long after falling silent |
+//! | shrinking-history | what a session has seen is gone when it looks again |
 //! | account | two accounts for a phone number, or an accepted one unknown |
 //! | ownership | a node answers for what has moved away from it, or nobody does |
 //! | consensus | two leaders in a term, something committed gone, replicas that differ |
@@ -38,10 +42,13 @@ mod cross_user_leak;
 mod divergent_order;
 mod duplicate_delivered;
 mod duplicate_stored;
+mod early_receipt;
 mod false_all_clear;
 mod false_current;
+mod ghost_online;
 mod history_leak;
 mod lost_acked;
+mod marks;
 mod membership_leak;
 mod misattributed;
 mod missed_after_join;
@@ -54,15 +61,18 @@ mod ownership;
 mod phantom;
 mod phantom_contact;
 mod promise;
+mod receipt_regress;
 mod replicas;
 mod seen;
 mod sender_reorder;
+mod shrinking_history;
 mod stale;
 mod stream_gap;
 mod stream_regress;
 mod stuck;
 #[cfg(test)]
 mod tests;
+mod unread_count;
 mod unseen;
 mod vanished;
 mod words;
@@ -95,6 +105,11 @@ pub const ALL: &[&dyn Promise] = &[
     &history_leak::HistoryLeak,
     &missed_after_join::MissedAfterJoin,
     &outsider_accepted::OutsiderAccepted,
+    &unread_count::UnreadCount,
+    &early_receipt::EarlyReceipt,
+    &receipt_regress::ReceiptRegress,
+    &ghost_online::GhostOnline,
+    &shrinking_history::ShrinkingHistory,
     &account::Account,
     &phantom_contact::PhantomContact,
     &ownership::Ownership,

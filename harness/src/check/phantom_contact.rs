@@ -26,7 +26,7 @@ impl Promise for PhantomContact {
         let known = Known::of(system);
         let listed = system.told.iter().filter_map(|told| match &told.answer {
             Answer::Contacts { contacts } => Some((told, contacts)),
-            Answer::Log { .. } => None,
+            _ => None,
         });
         let listed = listed.flat_map(|(told, contacts)| contacts.iter().map(move |it| (told.user, told.ended, it)));
         let noticed = system.noticed.iter().filter_map(|noticed| match &noticed.notice {

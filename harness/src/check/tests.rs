@@ -3,6 +3,7 @@
 mod announced;
 mod contacts;
 mod groups;
+mod home;
 mod ownership;
 mod town;
 
@@ -171,14 +172,19 @@ fn a_good_history_breaks_nothing_and_exercises_nearly_all() {
         silent,
         [
             "bad-resume",
+            "early-receipt",
+            "ghost-online",
             "history-leak",
             "membership-leak",
             "missed-after-join",
             "outsider-accepted",
             "own-device-staleness",
-            "stale"
+            "receipt-regress",
+            "shrinking-history",
+            "stale",
+            "unread-count"
         ],
-        "what a run without groups and reconnects and with one read does not exercise"
+        "what a run without groups, lists and reconnects and with one read does not exercise"
     );
     assert!(
         found["retry-duplicate"].obligations > 0,
@@ -821,6 +827,7 @@ fn every_promise_has_a_history_that_makes_it_fail_or_doubt() {
     covered.extend(contacts::COVERED);
     covered.extend(announced::COVERED);
     covered.extend(ownership::COVERED);
+    covered.extend(home::SPOILS.iter().map(|(name, _)| *name));
     for promise in ALL {
         assert!(covered.contains(promise.name()), "nothing spoils {}", promise.name());
     }

@@ -199,6 +199,9 @@ fn class_text(name: &str) -> Option<String> {
         "read" => "reading a conversation",
         "group" => "changing who belongs to a group, or looking at one",
         "contacts" => "adding to an address book, or looking at one's contacts",
+        "open" => "opening the app: one's own conversations, whether they are current or not",
+        "receipt" => "saying how far one was given and has read a conversation",
+        "presence" => "asking who is online",
         "put" => "writing a key to a key-value store",
         _ => "a request to a system of which nothing is known but that it answers",
     };

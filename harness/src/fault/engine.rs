@@ -438,9 +438,11 @@ impl Shared {
             kind: kind.to_owned(),
             targets: resolved.targets.clone(),
             undo: match resolved.action {
-                Action::Rules(_) | Action::Flap { .. } | Action::Load { .. } | Action::Relaunch { .. } => {
-                    Undo::EndsWithHarness
-                }
+                Action::Rules(_)
+                | Action::Flap { .. }
+                | Action::Load { .. }
+                | Action::Doze { .. }
+                | Action::Relaunch { .. } => Undo::EndsWithHarness,
                 _ => Undo::EndProcesses,
             },
         };
@@ -672,6 +674,11 @@ impl Shared {
                 Ok(seen) => Bite::Bites(seen),
                 Err(reason) => Bite::Unproven(reason),
             },
+            Action::Doze { share } => match self.lever() {
+                Ok(lever) => told(lever.doze().hold(&fault.id, *share, self.clock).await)
+                    .map_or_else(Bite::Unproven, Bite::Bites),
+                Err(reason) => Bite::Unproven(reason),
+            },
             Action::Relaunch { share } => match self.lever() {
                 Ok(lever) => match told(lever.relaunch(*share, self.clock).await) {
                     Ok(began) => Bite::Over {
@@ -716,6 +723,11 @@ impl Shared {
             }
             Action::Errand(errand) if errand.ends_by_itself() => Ok(self.nodes.nothing_to_undo(self.clock.now())),
             Action::Errand(errand) => self.nodes.errand(errand, false).await.map_err(Unhealed::Dirty),
+            Action::Doze { .. } => {
+                let lever = self.lever().map_err(Unhealed::Dirty)?;
+                let (at, text) = lever.doze().release(&fault.id, self.clock).await;
+                Ok(Evidence { at, text })
+            }
             Action::Transfer { .. } | Action::Relaunch { .. } => Ok(self.nodes.nothing_to_undo(self.clock.now())),
         }
     }

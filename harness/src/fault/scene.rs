@@ -83,6 +83,11 @@ pub enum Action {
     },
     /// Ask the system itself for it; undone by asking it to end it.
     Errand(Errand),
+    /// Have devices fall silent; undone by having them go on.
+    Doze {
+        /// Which share of them.
+        share: f64,
+    },
     /// Have devices drop their sessions and log in again.
     Relaunch {
         /// Which share of them.

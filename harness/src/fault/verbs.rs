@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::scene::{Resolved, Scene};
 use super::spec::{SpecError, Verb as _, VerbInfo};
 use super::{
-    delay::Delay, discovery::Discovery, flap::Flap, freeze::Freeze, isolate::Isolate, kill::Kill, load::Load,
-    move_replica::MoveReplica, partition::Partition, power_loss::PowerLoss, relaunch::Relaunch, restart::Restart,
-    stop::Stop, transfer_leader::TransferLeader, verification::Verification,
+    delay::Delay, discovery::Discovery, doze::Doze, flap::Flap, freeze::Freeze, isolate::Isolate, kill::Kill,
+    load::Load, move_replica::MoveReplica, partition::Partition, power_loss::PowerLoss, relaunch::Relaunch,
+    restart::Restart, stop::Stop, transfer_leader::TransferLeader, verification::Verification,
 };
 use crate::backend::{Capability, Plane};
 use crate::target::{Roster, Target};
@@ -38,6 +38,7 @@ macro_rules! for_each_verb {
             relaunch: Relaunch,
             verification: Verification,
             discovery: Discovery,
+            doze: Doze,
         }
     };
 }

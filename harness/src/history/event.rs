@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Announced, ChangeKind, GroupChange, Noticed, Placement, Told};
+use super::{Announced, ChangeKind, GroupChange, Marks, Noticed, Placement, Told};
 use crate::base::Nanos;
 
 /// The version of the format that this build writes.
@@ -131,6 +131,12 @@ pub enum Class {
     Group,
     /// Adding to an address book, and looking at one's contacts.
     Contacts,
+    /// Opening the app: one's own conversations, whether they are current or not.
+    Open,
+    /// Saying how far one was given and has read a conversation.
+    Receipt,
+    /// Asking who is online.
+    Presence,
     /// Writing a key to a system that is a key-value store.
     Put,
     /// A request to a system of which nothing is known but that it answers.
@@ -273,6 +279,19 @@ pub enum Subject {
         /// How many of them were not in it before, when the answer said so.
         added: Option<u64>,
     },
+    /// Somebody says how far it was given and has read a conversation.
+    Receipt {
+        /// The conversation's log.
+        log: String,
+        /// Whose marks are to move.
+        user: u64,
+        /// Up to which position it says that it was given it.
+        delivered: u64,
+        /// Up to which it says that it has read it.
+        read: u64,
+        /// Where the marks are now, when the answer said so.
+        marks: Option<Marks>,
+    },
     /// Nothing that a promise could hold on to.
     Nothing,
 }
@@ -355,6 +374,10 @@ pub enum SessionChange {
         /// The incarnation.
         incarnation: u64,
     },
+    /// The device fell silent: it reads nothing, says nothing and opens nothing, and its connection stands.
+    Dozed,
+    /// It goes on.
+    Woke,
     /// The session was ended by the fence.
     Fenced,
 }

@@ -72,6 +72,9 @@ impl Class {
             Self::Read => "read",
             Self::Group => "group",
             Self::Contacts => "contacts",
+            Self::Open => "open",
+            Self::Receipt => "receipt",
+            Self::Presence => "presence",
             Self::Put => "put",
             Self::Request => "request",
         }
@@ -217,6 +220,9 @@ mod tests {
             Class::Sync,
             Class::Group,
             Class::Contacts,
+            Class::Open,
+            Class::Receipt,
+            Class::Presence,
             Class::Put,
         ] {
             assert_eq!(serde_json::to_value(class).unwrap(), class.name());

@@ -7,6 +7,7 @@
 mod announced;
 mod event;
 mod facts;
+mod home;
 mod membership;
 mod placement;
 mod reader;
@@ -25,6 +26,7 @@ mod writer;
 pub use announced::{Announced, Statement, Word};
 pub use event::*;
 pub use facts::{HOLD, LAG_P99_MS_MAX, LoadFacts, PHASE_OPERATIONS_MIN, RunFacts, SHED_RATIO_MAX};
+pub use home::{Marks, Online, Thread, UNREAD_MAX};
 pub use membership::{Membership, Stay};
 pub use placement::{Move, MovePhase, Placement};
 pub use reader::{HistoryError, ReadLimits, Recorded, fuzz_read, read, read_from, read_header};

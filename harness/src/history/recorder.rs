@@ -349,6 +349,8 @@ fn estimate(event: &Event) -> usize {
         Event::Told(told) => match &told.answer {
             Answer::Log { items, changes, .. } => items.len() * 48 + changes_estimate(changes),
             Answer::Contacts { contacts } => contacts.len() * 48,
+            Answer::Threads { threads, .. } => threads.len() * 128,
+            Answer::Presence { devices, .. } => devices.len() * 24,
         },
         _ => 128,
     };

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ReadItem;
+use super::{Online, ReadItem, Thread};
 use crate::base::Nanos;
 
 /// How who belongs to a group changes.
@@ -168,6 +168,22 @@ pub enum Answer {
         /// The contacts.
         contacts: Vec<Contact>,
     },
+    /// The user's own conversations: the first page of their list, in the order of their ids.
+    Threads {
+        /// Whether that was so at some instant between asking and answer; else it is what some replica had.
+        current: bool,
+        /// Whether there are more than those.
+        more: bool,
+        /// The conversations.
+        threads: Vec<Thread>,
+    },
+    /// Which devices of somebody are online.
+    Presence {
+        /// Of whom.
+        whose: u64,
+        /// Its devices.
+        devices: Vec<Online>,
+    },
 }
 
 impl Answer {
@@ -176,7 +192,7 @@ impl Answer {
     pub fn messages(&self) -> Option<(&String, &[ReadItem])> {
         match self {
             Self::Log { log, items, .. } => Some((log, items)),
-            Self::Contacts { .. } => None,
+            Self::Contacts { .. } | Self::Threads { .. } | Self::Presence { .. } => None,
         }
     }
 

@@ -65,6 +65,15 @@ fn subject() -> impl Strategy<Value = Subject> {
                     repeated
                 }
             ),
+        (word(), any::<[u64; 3]>(), proptest::option::of(marks())).prop_map(|(log, [user, delivered, read], marks)| {
+            Subject::Receipt {
+                log,
+                user,
+                delivered,
+                read,
+                marks,
+            }
+        }),
         (
             word(),
             change_kind(),
@@ -148,6 +157,27 @@ fn notice() -> impl Strategy<Value = Notice> {
     ]
 }
 
+fn marks() -> impl Strategy<Value = Marks> {
+    any::<[u64; 3]>().prop_map(|[delivered, read, unread]| Marks {
+        delivered,
+        read,
+        unread,
+    })
+}
+
+fn thread() -> impl Strategy<Value = Thread> {
+    (word(), any::<(bool, [u64; 3])>(), marks()).prop_map(|(log, (group, [last_position, joined, left]), marks)| {
+        Thread {
+            log,
+            group,
+            last_position,
+            marks,
+            joined,
+            left,
+        }
+    })
+}
+
 /// What people are shown beside messages, and what they are told.
 fn social() -> impl Strategy<Value = Event> {
     let noticed = (nanos(), word(), any::<([u64; 4], u32, u32, bool)>(), notice()).prop_map(
@@ -166,6 +196,11 @@ fn social() -> impl Strategy<Value = Event> {
             })
         },
     );
+    let threads = (any::<(bool, bool)>(), proptest::collection::vec(thread(), 0..3))
+        .prop_map(|((current, more), threads)| Answer::Threads { current, more, threads });
+    let online = any::<(u32, bool, u64)>().prop_map(|(device, online, owed)| Online { device, online, owed });
+    let presence = (any::<u64>(), proptest::collection::vec(online, 0..3))
+        .prop_map(|(whose, devices)| Answer::Presence { whose, devices });
     let log = (
         word(),
         any::<u64>(),
@@ -185,7 +220,7 @@ fn social() -> impl Strategy<Value = Event> {
         matched,
     });
     let contacts = proptest::collection::vec(contact, 0..3).prop_map(|contacts| Answer::Contacts { contacts });
-    let answer = prop_oneof![log, contacts];
+    let answer = prop_oneof![log, contacts, threads, presence];
     let told = (nanos(), nanos(), word(), any::<(u64, u64, u32)>(), answer).prop_map(
         |(began, ended, system, (session, user, device), answer)| {
             Event::Told(Told {
@@ -210,6 +245,9 @@ fn operation() -> impl Strategy<Value = Event> {
         Class::Sync,
         Class::Group,
         Class::Contacts,
+        Class::Open,
+        Class::Receipt,
+        Class::Presence,
         Class::Put,
     ]);
     let outcome = proptest::sample::select(vec![Outcome::Ok, Outcome::Failed, Outcome::Unknown, Outcome::Shed]);

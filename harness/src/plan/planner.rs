@@ -349,13 +349,19 @@ fn one_load(scenario: &Scenario, load: &LoadEntry) -> Result<LoadSpec, PlanError
         (Class::SignUp, 0, 1, 0)
     } else if let Some(contacts) = &load.contacts {
         (Class::Contacts, contacts.users, contacts.devices, 0)
+    } else if load.open.is_some() {
+        (Class::Open, 0, 1, 0)
+    } else if load.receipt.is_some() {
+        (Class::Receipt, 0, 1, 0)
+    } else if load.presence.is_some() {
+        (Class::Presence, 0, 1, 0)
     } else if let Some(put) = &load.put {
         (Class::Put, put.keys, 1, put.size.bytes())
     } else if let Some(request) = &load.request {
         (Class::Request, request.sessions, 1, 0)
     } else {
         return Err(PlanError::Invalid(
-            "a load needs one of send, group, sign_up, contacts, put, request".to_owned(),
+            "a load needs one of send, group, sign_up, contacts, open, receipt, presence, put, request".to_owned(),
         ));
     };
     Ok(LoadSpec {

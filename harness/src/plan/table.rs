@@ -188,6 +188,7 @@ fn load_text(load: &crate::workload::LoadSpec) -> String {
                 );
             }
         }
+        "open" | "receipt" | "presence" => text += ", by the people of the other loads",
         "put" => text += &format!(", {} keys", load.users),
         _ => text += &format!(", {} sessions", load.users),
     }

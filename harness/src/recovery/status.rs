@@ -223,7 +223,7 @@ pub fn sessions_series(system: &SystemView, member: &dyn Fn(u64) -> bool) -> Vec
             match event.change {
                 SessionChange::Connected { .. } => open.insert(event.session),
                 SessionChange::Lost { .. } | SessionChange::Fenced => open.remove(&event.session),
-                SessionChange::Current { .. } => false,
+                SessionChange::Current { .. } | SessionChange::Dozed | SessionChange::Woke => false,
             };
             (event.at, open.len())
         })
@@ -247,7 +247,7 @@ pub(super) fn sessions_back(
         match event.change {
             SessionChange::Connected { .. } => open.insert(event.session),
             SessionChange::Lost { .. } | SessionChange::Fenced => open.remove(&event.session),
-            SessionChange::Current { .. } => false,
+            SessionChange::Current { .. } | SessionChange::Dozed | SessionChange::Woke => false,
         };
     }
     let (before, wanted) = (open.clone(), (open.len() * 99).div_ceil(100));
@@ -260,7 +260,9 @@ pub(super) fn sessions_back(
         match event.change {
             SessionChange::Connected { .. } => open.insert(event.session),
             SessionChange::Lost { .. } => open.remove(&event.session),
-            SessionChange::Fenced | SessionChange::Current { .. } => continue,
+            SessionChange::Fenced | SessionChange::Current { .. } | SessionChange::Dozed | SessionChange::Woke => {
+                continue;
+            }
         };
         let enough = open.len() >= wanted;
         if !enough {

@@ -211,6 +211,9 @@ const CLASSES: &[Class] = &[
     Class::Read,
     Class::Group,
     Class::Contacts,
+    Class::Open,
+    Class::Receipt,
+    Class::Presence,
     Class::Put,
     Class::Request,
 ];

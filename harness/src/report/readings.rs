@@ -97,7 +97,7 @@ impl Key {
     pub fn is_headline(&self) -> bool {
         self.fault == crate::recovery::RUN
             && self.group == crate::recovery::ALL_CLIENTS
-            && matches!(self.class.as_str(), "send" | "deliver" | "put" | "request")
+            && matches!(self.class.as_str(), "send" | "deliver" | "open" | "put" | "request")
     }
 
     /// The figure as a table names it, without its unit.

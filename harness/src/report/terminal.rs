@@ -125,7 +125,7 @@ fn timeline(out: &mut String, judgement: &Judgement, paint: Paint) -> std::fmt::
     writeln!(out)?;
     for system in history.systems.values() {
         let series = series(history, system);
-        for class in [Class::Send, Class::Deliver, Class::Put, Class::Request] {
+        for class in [Class::Send, Class::Deliver, Class::Open, Class::Put, Class::Request] {
             if let Some(bar) = goodput(&series, class, from, to) {
                 let label = if history.systems.len() > 1 {
                     format!("{}.{}", system.name, class.name())
@@ -250,7 +250,7 @@ fn distributions(out: &mut String, judgement: &Judgement, paint: Paint) -> std::
 fn table(out: &mut String, judgement: &Judgement, paint: Paint) -> std::fmt::Result {
     let rows: Vec<&Row> = judgement
         .rows()
-        .filter(|row| row.group == "all" && matches!(row.class, "send" | "deliver" | "put" | "request"))
+        .filter(|row| row.group == "all" && matches!(row.class, "send" | "deliver" | "open" | "put" | "request"))
         .filter(|row| !row.fault.contains('.'))
         .collect();
     if rows.is_empty() {

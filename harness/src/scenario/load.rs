@@ -25,6 +25,16 @@ pub struct LoadEntry {
     /// messaging: people add numbers to their address books, and look at whom the service has found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contacts: Option<ContactsEntry>,
+    /// messaging: the people of the other loads open the app and see their conversations, current or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<CrowdEntry>,
+    /// messaging: the people of the other loads read what they were shown and say so; some look at the conversation first,
+    /// and a few phones claim to have read what isn't there yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<CrowdEntry>,
+    /// messaging: the people of the other loads ask who is online.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<CrowdEntry>,
     /// command with a key-value client: puts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put: Option<PutEntry>,
@@ -95,6 +105,11 @@ impl GroupEntry {
         self.members.unwrap_or_else(|| (self.users / 2).clamp(1, MEMBERS_MAX))
     }
 }
+
+/// The people of the loads of `send` and `group` of the same system, all of them in turn: `{}`, there is nothing to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CrowdEntry {}
 
 /// Most members of a group.
 pub(super) const MEMBERS_MAX: u32 = 200;

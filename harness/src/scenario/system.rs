@@ -101,6 +101,14 @@ pub const PLANTS: &[(&str, &str)] = &[
         "a sender's own devices are not shown every 10th of its messages",
     ),
     (
+        "shrink-history",
+        "whoever has logged in anew sees its conversations end earlier than they do",
+    ),
+    (
+        "ghost-online",
+        "every device that ever logged in is said to be online, heard of or not",
+    ),
+    (
         "serve-after-removal",
         "a node goes on answering reads of a shard that it holds no more",
     ),

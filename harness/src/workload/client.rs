@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{
     contacts::ContactsClient,
+    home::HomeClient,
     people::{Caller, PeopleClient},
 };
 use crate::history::{GroupChange, NodeStatus, Notice, Outcome, ReadItem};
@@ -251,7 +252,7 @@ impl Page {
 
 /// A client of a messaging service, for one group of users.
 #[async_trait]
-pub trait ChatClient: PeopleClient + ContactsClient {
+pub trait ChatClient: PeopleClient + ContactsClient + HomeClient {
     /// The parts of the service, in the words of [`crate::history::Operation::needs`].
     fn parts(&self) -> Vec<String>;
     /// The part that creates the account of `phone`.

@@ -101,6 +101,11 @@ impl Device {
         self.current = None;
     }
 
+    /// It goes on after having been silent: what was sent meanwhile may still be there to be heard.
+    pub const fn woke(&mut self, now: Nanos) {
+        self.heard = now;
+    }
+
     /// The server said something.
     pub fn hear(&mut self, event: &StreamEvent, now: Nanos) -> Reaction {
         self.heard = now;

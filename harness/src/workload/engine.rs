@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::{
     client::{Account, Answered, CallFailure, Opened, Page, Placed},
     contacts::Imported,
+    home::Home,
     lever::Lever,
     meter::Meter,
     people::Regrouped,
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     base::{Nanos, RunClock, Streams},
-    history::{Class, Contact, Event, Operation, Outcome, Recorder, Subject, is_decision},
+    history::{Class, Contact, Event, Marks, Online, Operation, Outcome, Recorder, Subject, is_decision},
 };
 
 /// The longest that a system's wish to wait is followed.
@@ -109,6 +110,24 @@ impl Answer for Vec<Contact> {
 /// What was read is recorded by itself.
 impl Answer for Page {
     fn note(&self, _subject: &mut Subject) {}
+}
+
+/// What was seen is recorded by itself.
+impl Answer for Home {
+    fn note(&self, _subject: &mut Subject) {}
+}
+
+/// Who is online is recorded by itself.
+impl Answer for Vec<Online> {
+    fn note(&self, _subject: &mut Subject) {}
+}
+
+impl Answer for Marks {
+    fn note(&self, subject: &mut Subject) {
+        if let Subject::Receipt { marks, .. } = subject {
+            *marks = Some(*self);
+        }
+    }
 }
 
 impl Answer for Option<u64> {

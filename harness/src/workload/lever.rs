@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::engine::lock;
+use super::{Doze, engine::lock};
 use crate::base::{Nanos, RunClock};
 
 /// How long whoever releases may take to notice.
@@ -59,6 +59,7 @@ pub struct Lever {
     devices: AtomicU64,
     heard: watch::Sender<u64>,
     dropped: AtomicU64,
+    doze: Doze,
 }
 
 impl Default for Lever {
@@ -72,6 +73,7 @@ impl Default for Lever {
             devices: AtomicU64::new(0),
             heard: watch::Sender::new(0),
             dropped: AtomicU64::new(0),
+            doze: Doze::default(),
         }
     }
 }
@@ -160,6 +162,11 @@ impl Lever {
                 format!("{dropped} of {all} devices dropped their sessions and log in again"),
             )),
         }
+    }
+
+    /// What has devices fall silent.
+    pub const fn doze(&self) -> &Doze {
+        &self.doze
     }
 
     /// The pace that is asked for.

@@ -7,7 +7,9 @@ pub mod chat;
 pub mod client;
 pub mod contacts;
 pub mod device;
+mod doze;
 mod engine;
+pub mod home;
 pub mod items;
 mod ledger;
 mod lever;
@@ -22,6 +24,7 @@ mod stall;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+pub use doze::Doze;
 pub use lever::Lever;
 pub(crate) use meter::RECENT;
 pub use retry::{Budget, back_off};

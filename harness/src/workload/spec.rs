@@ -10,9 +10,9 @@ use crate::history::Class;
 pub struct LoadSpec {
     /// The system it goes to.
     pub system: String,
-    /// What is done: `send`, `group`, `sign_up`, `contacts`, `put` or `request`.
+    /// What is done: `send`, `group`, `sign_up`, `contacts`, `open`, `receipt`, `presence`, `put` or `request`.
     pub class: Class,
-    /// Accounts that send and receive; for `put`, the number of keys.
+    /// Accounts that send and receive; for `put`, the number of keys; 0 where the accounts are those of other loads.
     pub users: u32,
     /// Devices of each account that listen, 1 to 10. Ignored where nobody listens.
     pub devices: u32,

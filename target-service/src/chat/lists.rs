@@ -40,9 +40,14 @@ impl Machine {
         let table = self.read()?;
         let range = Key::thread(user, after.saturating_add(u64::from(after > 0)))..=Key::thread(user, u64::MAX);
         let found = store::scan::<Thread>(&table, &range, THREADS_PAGE, LIST_BYTES_MAX)?;
-        let threads: Vec<ThreadAnswer> = found.into_iter().map(|(key, thread)| answer(&key, thread)).collect();
         let account: Account = store::get(&table, &Key::account(user))?.unwrap_or_default();
         let record: Device = store::get(&table, &Key::device(user, device))?.unwrap_or_default();
+        let hidden = self.hidden_from(&record);
+        let threads = found.into_iter().map(|(key, mut thread)| {
+            thread.last_position = thread.last_position.saturating_sub(hidden);
+            answer(&key, thread)
+        });
+        let threads: Vec<ThreadAnswer> = threads.collect();
         let stands = state(&record, &account);
         Ok(Ok(OpenResponse {
             next: match threads.last() {
@@ -122,6 +127,19 @@ impl Machine {
     #[expect(clippy::unused_self, reason = "a plant needs it")]
     const fn shows_all_history(&self) -> bool {
         false
+    }
+
+    /// How many positions of each conversation a device doesn't see: none, or what a plant hides from a later session.
+    #[cfg(any(test, feature = "plants"))]
+    fn hidden_from(&self, device: &Device) -> u64 {
+        let shrinks = self.plant == Some(super::Plant::ShrinkHistory) && !device.old_nonces.is_empty();
+        if shrinks { 3 } else { 0 }
+    }
+
+    #[cfg(not(any(test, feature = "plants")))]
+    #[expect(clippy::unused_self, reason = "a plant needs it")]
+    const fn hidden_from(&self, _: &Device) -> u64 {
+        0
     }
 
     /// Whether a session may act at a conversation's home, which isn't the shard that opened it.

@@ -137,6 +137,10 @@ impl Shard {
     ) -> Self {
         let heartbeat = Duration::from_millis(config.timing.stream_heartbeat_ms);
         let resend = Duration::from_millis(config.timing.outbox_resend_ms);
+        let presence = Duration::from_millis(config.timing.presence_ms);
+        let streams = Streams::new(config.bounds.stream_queue, heartbeat, presence, rng);
+        #[cfg(feature = "plants")]
+        let streams = streams.with_ghosts(config.plant == Some(crate::plant::Plant::GhostOnline));
         Self {
             id,
             checkpointed: machine.applied().0,
@@ -150,12 +154,7 @@ impl Shard {
             reads_asked: BTreeMap::new(),
             reads_confirmed: VecDeque::new(),
             next_read: 0,
-            streams: Streams::new(
-                config.bounds.stream_queue,
-                heartbeat,
-                Duration::from_millis(config.timing.presence_ms),
-                rng,
-            ),
+            streams,
             outbox: Outbox::new(
                 id,
                 config.bounds.outbox_batch,

@@ -59,6 +59,9 @@ pub(super) struct Streams {
     beats: BTreeSet<(Duration, DeviceKey)>,
     /// Their queue is full, and there is more for them.
     stalled: BTreeSet<DeviceKey>,
+    /// Every device is said to be online.
+    #[cfg(feature = "plants")]
+    ghosts: bool,
 }
 
 impl Streams {
@@ -72,7 +75,16 @@ impl Streams {
             by_session: BTreeMap::new(),
             beats: BTreeSet::new(),
             stalled: BTreeSet::new(),
+            #[cfg(feature = "plants")]
+            ghosts: false,
         }
+    }
+
+    /// `ghost-online`.
+    #[cfg(feature = "plants")]
+    pub(super) const fn with_ghosts(mut self, ghosts: bool) -> Self {
+        self.ghosts = ghosts;
+        self
     }
 
     pub(super) fn len(&self) -> usize {
@@ -160,9 +172,12 @@ impl Streams {
         let stream = self.streams.get(&device).filter(|stream| !stream.events.is_closed());
         let silent = stream.map(|stream| now.saturating_sub(stream.alive_at));
         let takes = stream.is_some_and(|stream| stream.room() > 0);
+        let online = takes && silent.is_some_and(|silent| silent <= self.presence);
+        #[cfg(feature = "plants")]
+        let online = online || self.ghosts;
         DevicePresence {
             device: device.1,
-            online: takes && silent.is_some_and(|silent| silent <= self.presence),
+            online,
             alive_ms_ago: silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
             owed: state.last_sequence - state.acknowledged,
         }

@@ -32,6 +32,7 @@ pub(super) fn loads(scenario: &Scenario, found: &mut Findings<'_>) {
         let path = format!("load[{i}]");
         let system = named_system(scenario, load.system.as_deref(), &format!("{path}.system"), found);
         one_load(load, system, &path, found);
+        somebody_is_there(scenario, load, &path, found);
     }
 }
 
@@ -67,6 +68,24 @@ fn accounts_load(load: &LoadEntry, path: &str, found: &mut Findings<'_>) {
     });
 }
 
+/// The operations that are done by the people of other loads.
+const BORROWING: &[&str] = &["open", "receipt", "presence"];
+
+/// A load that brings nobody needs one on the same system that does.
+fn somebody_is_there(scenario: &Scenario, load: &LoadEntry, path: &str, found: &mut Findings<'_>) {
+    let operations = operations(load);
+    let Some(operation) = operations.iter().find(|operation| BORROWING.contains(operation)) else {
+        return;
+    };
+    let brings = |other: &LoadEntry| other.system == load.system && (other.send.is_some() || other.group.is_some());
+    found.check(scenario.load.iter().any(brings), &format!("{path}.{operation}"), || {
+        format!("`{operation}` brings nobody of its own, and nobody else is there; add a load of `send` or `group`")
+    });
+    found.check(load.probe.is_none(), &format!("{path}.probe"), || {
+        format!("a probe sends, and `{operation}` does not; write it beside a load of `send`")
+    });
+}
+
 /// The operation keys that a load has.
 fn operations(load: &LoadEntry) -> Vec<&'static str> {
     [
@@ -74,6 +93,9 @@ fn operations(load: &LoadEntry) -> Vec<&'static str> {
         ("group", load.group.is_some()),
         ("sign_up", load.sign_up.is_some()),
         ("contacts", load.contacts.is_some()),
+        ("open", load.open.is_some()),
+        ("receipt", load.receipt.is_some()),
+        ("presence", load.presence.is_some()),
         ("put", load.put.is_some()),
         ("request", load.request.is_some()),
     ]
@@ -85,7 +107,7 @@ fn operations(load: &LoadEntry) -> Vec<&'static str> {
 /// The operations that a system takes.
 fn takes(system: &SystemEntry) -> &'static [&'static str] {
     match (system.kind, system.client) {
-        (SystemKind::Messaging, _) => &["send", "group", "sign_up", "contacts"],
+        (SystemKind::Messaging, _) => &["send", "group", "sign_up", "contacts", "open", "receipt", "presence"],
         (SystemKind::Scripted, _) => &["send", "put", "request"],
         (SystemKind::Command, Some(ClientKind::Etcd)) => &["put"],
         (SystemKind::Command, _) => &["request"],
@@ -96,7 +118,7 @@ fn one_load(load: &LoadEntry, system: Option<&SystemEntry>, path: &str, found: &
     match operations(load).as_slice() {
         [] => found.add(
             path,
-            "a load needs one operation; add one of send, group, sign_up, contacts, put, request",
+            "a load needs one operation; add one of send, group, sign_up, contacts, open, receipt, presence, put, request",
         ),
         [operation] => {
             if let Some(system) = system.filter(|system| !takes(system).contains(operation)) {

@@ -8,12 +8,14 @@
 //! - `people`: how the social loads do; `contacts`: how those on address books do.
 //! - `moves`: replicas that move.
 //! - `verification`: whoever carries codes, as a fault has it.
+//! - `home`: how opening the app, receipts and presence do.
 //! - `status`: what a node says of itself, in the words of histories.
 
 mod client;
 mod contacts;
 mod directory;
 mod edge;
+mod home;
 mod layout;
 mod moves;
 mod page;

@@ -160,7 +160,7 @@ pub(super) fn notice(notice: WireNotice) -> Notice {
     }
 }
 
-fn log(conversation: u64) -> String {
+pub(super) fn log(conversation: u64) -> String {
     format!("c:{conversation}")
 }
 

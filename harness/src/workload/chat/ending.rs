@@ -9,7 +9,7 @@ use std::{
 use tokio::task::JoinSet;
 
 use super::{
-    Chat, Mode, contacts,
+    Chat, Mode, contacts, opening,
     prepare::{SIGN_UPS_AT_ONCE, sign_one_up},
     world::World,
 };
@@ -51,8 +51,9 @@ const AGAIN: RetrySpec = RetrySpec {
     budget: true,
 };
 
-/// Waits until nothing is owed and every device is connected, current, and has acknowledged what it showed.
-pub(super) async fn drain(chat: &Chat, within: Duration) -> bool {
+/// Waits until nothing is owed and every device is connected, current, and has acknowledged what it showed. Then everybody
+/// opens the app once more.
+pub(super) async fn drain(chat: &Arc<Chat>, within: Duration) -> bool {
     chat.mode.send_replace(Mode::Settle);
     let clock = chat.plan.engine.clock;
     let deadline = clock.now().plus(within);
@@ -62,6 +63,7 @@ pub(super) async fn drain(chat: &Chat, within: Duration) -> bool {
         let changed = chat.changed.notified();
         let owed = chat.plan_owed();
         if told && owed == 0 && chat.settled.load(Ordering::Relaxed) == total {
+            opening::once_more(chat).await;
             return true;
         }
         tokio::select! {

@@ -10,7 +10,10 @@ use std::{
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Chat, contacts::ContactsLife, groups::GroupLife, sign_up::SignUpLife};
+use super::{
+    Chat, contacts::ContactsLife, groups::GroupLife, opening::Opening, reading::Reading, sign_up::SignUpLife,
+    watching::Watching,
+};
 use crate::{
     base::Nanos,
     history::Class,
@@ -51,6 +54,9 @@ pub(super) fn of(chat: &Chat, number: usize) -> Option<Box<dyn Life>> {
         Class::Group => Some(Box::new(GroupLife::new(chat, number))),
         Class::SignUp => Some(Box::new(SignUpLife::new(chat, number))),
         Class::Contacts => Some(Box::new(ContactsLife::new(chat, number))),
+        Class::Open => Some(Box::new(Opening::new(chat, number))),
+        Class::Receipt => Some(Box::new(Reading::new(chat, number))),
+        Class::Presence => Some(Box::new(Watching::new(chat, number))),
         _ => None,
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         RetrySpec,
         client::{Answered, CallFailure, DeviceStream, Resume, StreamEvent},
         device::{Device, Reaction},
+        doze::{Shares, hits},
         engine::{Intent, lock},
         lever::Relaunch,
         payload,
@@ -44,6 +45,7 @@ type Acknowledging = Pin<Box<dyn Future<Output = Answered<u64>> + Send>>;
 pub(super) async fn listen(chat: Arc<Chat>, slot: usize) {
     let mode = chat.mode.subscribe();
     let relaunch = chat.plan.engine.lever.enlist();
+    let doze = chat.plan.engine.lever.doze().enlist();
     let rng = chat.plan.engine.streams.stream(&format!("device {slot}"));
     let listener = Listener {
         device: Device::new(0, 0),
@@ -54,6 +56,7 @@ pub(super) async fn listen(chat: Arc<Chat>, slot: usize) {
         acknowledging: None,
         mode,
         relaunch,
+        doze,
         rng,
         chat,
         slot,
@@ -74,6 +77,7 @@ struct Listener {
     acknowledging: Option<Acknowledging>,
     mode: watch::Receiver<Mode>,
     relaunch: watch::Receiver<Relaunch>,
+    doze: watch::Receiver<Shares>,
     rng: ChaCha8Rng,
 }
 
@@ -88,6 +92,7 @@ struct Sync {
 impl Listener {
     async fn run(mut self) {
         while self.mode() < Mode::Stop {
+            self.doze_if_told().await;
             let lost = match self.connect().await {
                 Ok(mut stream) => {
                     let lost = self.follow(&mut *stream).await;
@@ -170,6 +175,7 @@ impl Listener {
             tokio::select! {
                 biased;
                 _ = self.mode.changed() => {}
+                Ok(()) = told(&mut self.doze) => self.doze_if_told().await,
                 Ok(()) = self.relaunch.changed() => if let Some(failure) = self.starts_anew() { return Some(failure) },
                 answered = pending(&mut self.acknowledging) => {
                     self.acknowledging = None;
@@ -204,6 +210,50 @@ impl Listener {
         let hit = relaunch.hits(drawn);
         engine.lever.heard(hit);
         hit.then(|| CallFailure::unknown(RELAUNCHED))
+    }
+
+    /// Whether the device is meant to be silent now.
+    fn sleepy(&mut self) -> bool {
+        let shares = self.doze.borrow_and_update().clone();
+        let streams = &self.chat.plan.engine.streams;
+        shares.iter().any(|(id, share)| {
+            let drawn = streams.stream(&format!("doze {id} {}", self.slot)).next_u64();
+            hits(*share, drawn)
+        })
+    }
+
+    /// Falls silent if there is news that it shall, until there is news that it shall not.
+    async fn doze_if_told(&mut self) {
+        // An error means that the lever is gone.
+        if !self.doze.has_changed().unwrap_or(false) {
+            return;
+        }
+        let engine = Arc::clone(&self.chat.plan.engine);
+        if !self.sleepy() {
+            engine.lever.doze().heard(false, false);
+            return;
+        }
+        // Whatever it was about to say is never said.
+        self.acknowledging = None;
+        self.record(SessionChange::Dozed);
+        engine.lever.doze().heard(false, true);
+        let mut mode = self.chat.mode.subscribe();
+        loop {
+            tokio::select! {
+                biased;
+                _ = mode.wait_for(|mode| *mode == Mode::Stop) => break,
+                told = self.doze.changed() => {
+                    let silent = told.is_ok() && self.sleepy();
+                    engine.lever.doze().heard(true, silent);
+                    if !silent {
+                        break;
+                    }
+                }
+            }
+        }
+        let now = self.now();
+        self.device.woke(now);
+        self.record(SessionChange::Woke);
     }
 
     fn hear(&mut self, event: &StreamEvent) -> Option<CallFailure> {
@@ -288,6 +338,8 @@ impl Listener {
         if repeated_on_wire {
             return;
         }
+        let person = self.chat.world.slots[self.slot].person;
+        self.chat.shelf.put(person, *conversation, *position);
         let intended = item.and_then(|item| lock(&self.chat.ledger).shown(item, session));
         if let Some(intended) = intended {
             engine.meter().ended(Class::Deliver, Outcome::Ok, intended, now);
@@ -435,6 +487,13 @@ impl Listener {
             change,
         }));
     }
+}
+
+/// Waits for news, and leaves it there to be looked at.
+async fn told(shares: &mut watch::Receiver<Shares>) -> Result<(), watch::error::RecvError> {
+    shares.changed().await?;
+    shares.mark_changed();
+    Ok(())
 }
 
 /// Waits for what is under way; for ever when nothing is.

@@ -3,22 +3,28 @@
 //! - `world`: who there is and who writes to whom.
 //! - `prepare`: sign-ups, log-ins, streams; paced, retried, recorded.
 //! - `sender`: what is sent at an instant of a schedule.
-//! - `life`: what else people do at one, a file for each kind of load: `groups`, `sign_up`, `contacts`.
+//! - `life`: what else people do at one, a file for each kind of load: `groups`, `sign_up`, `contacts`, `opening`, `reading`,
+//!   `watching`.
+//! - `crowd`: who does it, for those loads that bring nobody of their own.
 //! - `reader`: what is read at one.
 //! - `listener`: a device that shows, acknowledges, loses its connection and resumes.
 //! - `ending`: drain, fence, read-back.
 
 mod contacts;
+mod crowd;
 mod ending;
 mod groups;
 mod life;
 mod listener;
+mod opening;
 mod prepare;
 mod reader;
+mod reading;
 mod sender;
 mod sign_up;
 #[cfg(test)]
 mod tests;
+mod watching;
 mod world;
 
 use std::{
@@ -59,7 +65,8 @@ pub struct ChatSetting {
     pub system: String,
     /// The system's number within the run: identities of two systems never meet.
     pub number: u16,
-    /// Loads of class `send`, `group`, `sign_up` or `contacts`, at least one.
+    /// Loads of class `send`, `group`, `sign_up`, `contacts`, `open`, `receipt` or `presence`; the last three need one of the
+    /// first two.
     pub loads: Vec<LoadSpec>,
     /// Users are dealt over these in turn; at least one.
     pub groups: Vec<ClientGroup>,
@@ -104,6 +111,8 @@ struct Chat {
     groups: groups::Book,
     /// Those who signed up while the load ran.
     newcomers: sign_up::Newcomers,
+    /// What people were shown.
+    shelf: reading::Shelf,
     /// For each load: its pairs.
     pairs: Vec<Vec<(usize, usize)>>,
     /// For each part that is probed: the pair whose conversation it holds, and the load whose probe it is.
@@ -145,6 +154,11 @@ impl ChatWorkload {
         for load in &setting.loads {
             check(load)?;
         }
+        if !setting.loads.iter().any(|load| crowd::brings_people(load.class)) {
+            return Err(WorkloadError(
+                "nobody is there: add a load of `send` or `group`, whose people do the rest".to_owned(),
+            ));
+        }
         let executor = Executor::new(&setting.clock)?;
         let engine = Engine::new(
             &setting.system,
@@ -177,12 +191,22 @@ impl ChatWorkload {
 }
 
 fn check(load: &LoadSpec) -> Result<(), WorkloadError> {
-    let problem = if !matches!(load.class, Class::Send | Class::Group | Class::SignUp | Class::Contacts) {
+    let borrows = crowd::borrows_people(load.class);
+    let problem = if !borrows
+        && !crowd::brings_people(load.class)
+        && !matches!(load.class, Class::SignUp | Class::Contacts)
+    {
         format!(
-            "a messaging service takes loads of `send`, `group`, `sign_up` and `contacts`, not of {:?}",
-            load.class
+            "a messaging service takes loads of `send`, `group`, `sign_up`, `contacts`, `open`, `receipt` and `presence`, not of `{}`",
+            load.class.name()
         )
-    } else if load.users < 2 && load.class != Class::SignUp {
+    } else if borrows && load.users > 0 {
+        format!(
+            "a load of `{}` brings nobody, and has {} users",
+            load.class.name(),
+            load.users
+        )
+    } else if !borrows && load.users < 2 && load.class != Class::SignUp {
         format!(
             "a load of `{}` needs at least 2 users, not {}",
             load.class.name(),

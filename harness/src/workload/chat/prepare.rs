@@ -80,6 +80,7 @@ pub(super) async fn sign_up_and_log_in(plan: Arc<Plan>) -> Result<Chat, Workload
         ranges: people,
         groups: super::groups::Book::default(),
         newcomers: super::sign_up::Newcomers::default(),
+        shelf: super::reading::Shelf::default(),
         pairs: all_pairs,
         probes,
         ledger: std::sync::Mutex::new(Ledger::default()),

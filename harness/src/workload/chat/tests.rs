@@ -1,6 +1,7 @@
 //! The whole load against a service in memory, on a virtual clock.
 
 mod accounts;
+mod home;
 mod people;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,10 @@ struct Behaviour {
     replica_behind_ms: Option<u64>,
     /// Gives everybody the contact of the first account, as an import of its own.
     phantom_contacts: bool,
+    /// Marks go wherever they are told to.
+    early_receipts: bool,
+    /// Whoever has opened a stream is online for good.
+    ghosts: bool,
 }
 
 #[derive(Default)]
@@ -65,6 +70,8 @@ struct State {
     conversations: BTreeMap<u64, Vec<ReadItem>>,
     groups: BTreeMap<u64, people::Group>,
     books: BTreeMap<u64, std::collections::BTreeSet<String>>,
+    /// Up to where a user was given and has read a conversation.
+    marks: BTreeMap<(u64, u64), (u64, u64)>,
     sent: BTreeMap<(u64, u32, u64), u64>,
     fenced: Vec<u64>,
     sends: u64,
@@ -357,6 +364,10 @@ fn load() -> LoadSpec {
 }
 
 fn stage(behaviour: Behaviour, load: LoadSpec) -> (ChatWorkload, Recorder, Arc<Service>) {
+    stage_all(behaviour, vec![load])
+}
+
+fn stage_all(behaviour: Behaviour, loads: Vec<LoadSpec>) -> (ChatWorkload, Recorder, Arc<Service>) {
     let clock = RunClock::start_virtual();
     let recorder = Recorder::in_memory(Header {
         format: FORMAT.to_owned(),
@@ -377,7 +388,7 @@ fn stage(behaviour: Behaviour, load: LoadSpec) -> (ChatWorkload, Recorder, Arc<S
     let workload = ChatWorkload::new(ChatSetting {
         system: "main".to_owned(),
         number: 3,
-        loads: vec![load],
+        loads,
         groups: vec![group("a"), group("b")],
         reader: Arc::new(Client(Arc::clone(&service))),
         login_per_s: behaviour.log_ins_per_s,
@@ -845,7 +856,7 @@ async fn loads_that_can_not_be_sent_are_refused() {
     for (change, says) in [
         ((|load: &mut LoadSpec| load.users = 1) as fn(&mut LoadSpec), "2 users"),
         (|load| load.devices = 11, "1 to 10 devices"),
-        (|load| load.class = Class::Put, "not of Put"),
+        (|load| load.class = Class::Put, "not of `put`"),
         (|load| load.op_timeout_ms = 0, "at least 1"),
     ] {
         let mut spec = load();

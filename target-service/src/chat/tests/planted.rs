@@ -114,6 +114,28 @@ fn dup_store_stores_a_repeat_again() {
 }
 
 #[test]
+fn shrink_history_shows_less_to_whoever_logged_in_anew() {
+    for (plant, ends) in [(None, [5, 5]), (Some(Plant::ShrinkHistory), [5, 2])] {
+        let mut shard = Shard::alone();
+        let ann = shard.user("1111111");
+        let bob = shard.user("2222222");
+        let session = shard.session(ann, 1, 1);
+        shard.machine.set_plant(plant);
+        for n in 1..=5 {
+            shard.run(send((ann, 1, session), bob, n, "x"));
+            shard.pump();
+        }
+        let mut ended = Vec::new();
+        for nonce in 1..=2 {
+            let session = shard.session(bob, 1, nonce);
+            let page = shard.machine.threads(bob, 1, session, 0).unwrap().unwrap();
+            ended.push(page.threads[0].last_position);
+        }
+        assert_eq!(ended, ends, "{plant:?}");
+    }
+}
+
+#[test]
 fn two_replicas_with_one_plant_stay_alike() {
     for plant in Plant::ALL {
         let name = plant.as_str();

@@ -168,3 +168,22 @@ async fn an_acknowledgement_without_news_keeps_a_device_online() {
     let refused = leader.presence(stranger, patient()).await.unwrap_err();
     assert_eq!(refused.reason, Reason::NoSuchUser);
 }
+
+#[cfg(feature = "plants")]
+#[tokio::test(start_paused = true)]
+async fn a_ghost_stays_online_only_where_it_was_planted() {
+    for (plant, online) in [(None, false), (Some(crate::node::Plant::GhostOnline), true)] {
+        let cluster = Cluster::start(3, 1, |config| {
+            config.timing.presence_ms = 2000;
+            config.plant = plant;
+        });
+        let a = cluster.person("15550001").await;
+        let request = a.subscribe(1, 0);
+        let stream = cluster
+            .call(async |node| node.subscribe(request, patient()).await)
+            .await;
+        cluster.clock.sleep(Duration::from_millis(2500)).await;
+        assert_eq!(presence(&cluster, &a).await[0].1, online, "{plant:?}");
+        drop(stream);
+    }
+}

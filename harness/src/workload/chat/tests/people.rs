@@ -17,7 +17,7 @@ pub(super) struct Group {
     pub(super) members: BTreeMap<u64, u64>,
     removed: Vec<u64>,
     maker: u64,
-    changes: Vec<GroupChange>,
+    pub(super) changes: Vec<GroupChange>,
 }
 
 fn refusal(reason: &str) -> CallFailure {
@@ -167,6 +167,7 @@ impl PeopleClient for Client {
             .and_then(|group| group.members.get(&caller.user));
         match joined {
             Some(joined) => Answered::ok(state.page(conversation, joined - 1), None),
+            None if !state.groups.contains_key(&conversation) => Answered::ok(state.page(conversation, 0), None),
             None => Answered::failed(refusal("NOT_MEMBER")),
         }
     }
