@@ -647,6 +647,6 @@ mod tests {
             assert_eq!(needs_observation(&target), info.needs_observation, "{name}");
             assert!(names.insert(info.name));
         }
-        assert_eq!(names.len(), 11);
+        assert_eq!(names.len(), 12);
     }
 }

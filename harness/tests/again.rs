@@ -21,6 +21,7 @@ fn check_agrees_with_run_and_replay_with_the_plan() {
     let bench = Bench::new();
     let run = bench.run(&small(KILL));
     let said = bench.run_json();
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run));
     assert_eq!(said["faults"][0]["outcome"], "installed", "{}", text(&run));
 
     let check = bench.firedrill(&["check", "out", "--format", "json"]).output();

@@ -433,7 +433,7 @@ fn scripted_wait(script: &Script, came: Nanos, told: f64) -> f64 {
 
 /// The longest time in which the target did nothing that the probe asked for.
 fn longest_gap(seen: &Seen, from: Nanos, to: Nanos) -> f64 {
-    let probes = seen.served.iter().filter(|s| s.ok && s.log.starts_with("k:probe"));
+    let probes = seen.served.iter().filter(|s| s.ok && s.log.starts_with("l:probe"));
     let done: BTreeSet<Nanos> = probes.map(|s| s.answered).collect();
     let before = done.range(..from).next_back().copied().unwrap_or(from);
     let mut edges = vec![before];

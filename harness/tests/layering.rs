@@ -75,11 +75,13 @@ const HARNESS: &[(&str, &[&str])] = &[
 const SERVICE: &[(&str, &[&str])] = &[
     ("env", &[]),
     ("storage", &["env"]),
-    ("chat", &["storage"]),
+    // The names of the deliberately wrong behaviours, shared by those who have some.
+    ("plant", &[]),
+    ("chat", &["storage", "plant"]),
     ("consensus", &["env", "storage", "chat"]),
     // The map of shards is data of the placement group.
     ("placement", &["consensus"]),
-    ("node", &["env", "storage", "chat", "consensus", "placement"]),
+    ("node", &["env", "storage", "chat", "consensus", "placement", "plant"]),
     ("sim", &["env", "storage", "chat", "consensus", "placement", "node"]),
     ("grpc", &["env", "node"]),
     ("client", &["env", "chat", "node", "grpc", "discovery"]),

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A small messaging system under a small load, with room for steps and more.
+/// Its generator may be late, since tests run side by side and none of them is about figures.
 pub(crate) fn small(steps: &str) -> String {
     format!(
         "version: 1
@@ -34,6 +35,7 @@ steps:
 {steps}
 settle: {{ hold: 1s, within: 30s }}
 expect: {{ promises: all }}
+limits: {{ lag_p99: 250ms }}
 "
     )
 }

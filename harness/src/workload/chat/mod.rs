@@ -154,7 +154,8 @@ impl ChatWorkload {
         for load in &setting.loads {
             check(load)?;
         }
-        if !setting.loads.iter().any(|load| crowd::brings_people(load.class)) {
+        let borrowed = setting.loads.iter().any(|load| crowd::borrows_people(load.class));
+        if borrowed && !setting.loads.iter().any(|load| crowd::brings_people(load.class)) {
             return Err(WorkloadError(
                 "nobody is there: add a load of `send` or `group`, whose people do the rest".to_owned(),
             ));
