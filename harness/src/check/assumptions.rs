@@ -63,22 +63,35 @@ impl Promise for Assumptions {
 
 /// Nobody whom the run signed up was there before, and no log held anything before what the run put there.
 fn empty_at_start(system: &SystemView, tally: &mut Tally) {
-    // By the phone number: the first attempt of the first sign-up. A later one may find what an earlier one made.
-    let mut asked: BTreeMap<&str, (Nanos, bool)> = BTreeMap::new();
-    for attempt in system.attempts.iter().filter(|it| it.class == Class::SignUp) {
-        let Subject::Account { phone, created, .. } = &attempt.subject else {
-            continue;
+    let signed_up = || {
+        let attempts = system.attempts.iter().filter(|it| it.class == Class::SignUp);
+        attempts.filter_map(|it| match &it.subject {
+            Subject::Account { phone, created, .. } => Some((phone.as_str(), *created, it)),
+            _ => None,
+        })
+    };
+    // The first attempt at each number that may have made its account. Two may be under way at once, and the later sent one
+    // be carried out first: only an answer that came before any such attempt was sent tells of an account of before.
+    let mut makers: BTreeMap<&str, Nanos> = BTreeMap::new();
+    for (phone, created, attempt) in signed_up() {
+        let may_have_made = match attempt.outcome {
+            Outcome::Ok => created != Some(false),
+            Outcome::Unknown => true,
+            Outcome::Failed | Outcome::Shed => false,
         };
-        let found = attempt.outcome == Outcome::Ok && *created == Some(false);
-        let first = asked.entry(phone).or_insert((attempt.sent, found));
-        if attempt.sent < first.0 {
-            *first = (attempt.sent, found);
+        if may_have_made {
+            let first = makers.entry(phone).or_insert(attempt.sent);
+            *first = attempt.sent.min(*first);
         }
     }
-    if let Some((phone, (at, _))) = asked.iter().find(|(_, (_, found))| *found) {
-        let at = words::at(*at);
-        tally
-            .unsure(|| format!("the system was not empty: {phone} was signed up before it was first asked for ({at})"));
+    let stranger = signed_up().find(|(phone, created, attempt)| {
+        attempt.outcome == Outcome::Ok
+            && *created == Some(false)
+            && makers.get(phone).is_none_or(|sent| attempt.done < *sent)
+    });
+    if let Some((phone, _, attempt)) = stranger {
+        let at = words::at(attempt.sent);
+        tally.unsure(|| format!("the system was not empty: {phone} was signed up before this run did so ({at})"));
     }
     for read in system.reads.iter().filter(|read| read.complete) {
         let ours = |item: &Option<u64>| item.is_some_and(|item| system.items.contains_key(&item));

@@ -846,6 +846,33 @@ fn names_are_unique_and_kebab_case() {
     }
 }
 
+/// Of two sign-ups of one number at a time the one that was sent later may be carried out first. Only an account that was
+/// found before any of them was sent is a stranger's.
+#[test]
+fn sign_ups_at_one_time_find_each_others_account_and_not_a_strangers() {
+    let script = script();
+    for (later, verdict) in [(false, Verdict::Pass), (true, Verdict::Unknown)] {
+        let mut events = script.events();
+        let first = events
+            .iter_mut()
+            .filter_map(op_mut)
+            .find(|op| op.class == Class::SignUp)
+            .unwrap();
+        let mut maker = first.clone();
+        (maker.id, maker.session) = (900_001, 900_001);
+        first.done = first.done.max(first.sent.plus(Duration::from_millis(2)));
+        maker.sent = if later { first.done } else { first.sent }.plus(Duration::from_millis(1));
+        (maker.intended, maker.done) = (maker.sent, maker.sent.plus(Duration::from_millis(5)));
+        let Subject::Account { created, .. } = &mut first.subject else {
+            panic!("a sign-up is of an account")
+        };
+        *created = Some(false);
+        events.push(Event::Op(maker));
+        let found = findings(&script, events);
+        assert_eq!(found["assumptions"].verdict, verdict, "{:?}", found["assumptions"]);
+    }
+}
+
 #[test]
 fn an_unknown_send_that_nobody_saw_is_no_loss() {
     let script = script();

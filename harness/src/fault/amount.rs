@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::spec::SpecError;
+
 /// A number that is compared as it is written; what it may be is checked by the verb that it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -24,6 +26,16 @@ impl Amount {
     #[must_use]
     pub const fn all() -> Self {
         Self(1.0)
+    }
+
+    /// Whether it can be a share of something: above 0, at most 1.
+    pub(super) fn check_share(self) -> Result<(), SpecError> {
+        if self.0 > 0.0 && self.0 <= 1.0 {
+            return Ok(());
+        }
+        Err(SpecError::Form(format!(
+            "`share: {self}` does not fit; write more than 0 and at most 1"
+        )))
     }
 }
 

@@ -43,13 +43,7 @@ impl Verb for Load {
     }
 
     fn resolve(&self, _: &mut Scene<'_>) -> Result<Resolved, SpecError> {
-        Ok(Resolved {
-            action: Action::Load { factor: self.x.get() },
-            targets: vec!["clients".to_owned()],
-            affected: Vec::new(),
-            left_out: Vec::new(),
-            needs: Vec::new(),
-        })
+        Ok(Resolved::of_clients(Action::Load { factor: self.x.get() }))
     }
 
     fn targets(&self) -> Vec<&Target> {

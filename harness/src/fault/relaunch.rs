@@ -30,25 +30,13 @@ impl Verb for Relaunch {
     };
 
     fn check(&self, _: &Roster) -> Result<(), SpecError> {
-        if self.share.get() > 0.0 && self.share.get() <= 1.0 {
-            return Ok(());
-        }
-        Err(SpecError::Form(format!(
-            "`share: {}` does not fit; write more than 0 and at most 1",
-            self.share
-        )))
+        self.share.check_share()
     }
 
     fn resolve(&self, _: &mut Scene<'_>) -> Result<Resolved, SpecError> {
-        Ok(Resolved {
-            action: Action::Relaunch {
-                share: self.share.get(),
-            },
-            targets: vec!["clients".to_owned()],
-            affected: Vec::new(),
-            left_out: Vec::new(),
-            needs: Vec::new(),
-        })
+        Ok(Resolved::of_clients(Action::Relaunch {
+            share: self.share.get(),
+        }))
     }
 
     fn targets(&self) -> Vec<&Target> {

@@ -43,6 +43,19 @@ pub struct Resolved {
     pub left_out: Vec<NodeName>,
 }
 
+impl Resolved {
+    /// What the clients do, which hits no node.
+    pub(super) fn of_clients(action: Action) -> Self {
+        Self {
+            action,
+            targets: vec!["clients".to_owned()],
+            affected: Vec::new(),
+            needs: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {

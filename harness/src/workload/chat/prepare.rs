@@ -75,12 +75,12 @@ pub(super) async fn sign_up_and_log_in(plan: Arc<Plan>) -> Result<Chat, Workload
     }
     let chat = Chat {
         salt: plan.engine.streams.stream("nonces").next_u64(),
+        shelf: super::reading::Shelf::of_loads(&plan.loads),
         plan,
         world,
         ranges: people,
         groups: super::groups::Book::default(),
         newcomers: super::sign_up::Newcomers::default(),
-        shelf: super::reading::Shelf::default(),
         pairs: all_pairs,
         probes,
         ledger: std::sync::Mutex::new(Ledger::default()),

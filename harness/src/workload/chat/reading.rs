@@ -14,7 +14,10 @@ use super::{
 use crate::{
     base::Nanos,
     history::{Answer, Class, Subject},
-    workload::engine::{Policy, lock},
+    workload::{
+        LoadSpec,
+        engine::{Policy, lock},
+    },
 };
 
 /// Of a hundred, how many look at the conversation.
@@ -26,19 +29,30 @@ const CLAIMED: u64 = 1000;
 /// Of a hundred, how many say only that it was delivered.
 const DELIVERED_PERCENT: usize = 22;
 
-/// What each person was shown: the furthest position of each conversation.
-#[derive(Debug, Default)]
-pub(super) struct Shelf(Mutex<BTreeMap<(usize, u64), u64>>);
+/// The furthest position of each conversation of a person.
+type Shown = BTreeMap<(usize, u64), u64>;
+
+/// What each person was shown, kept where somebody will read it: whatever is shown passes here.
+#[derive(Debug)]
+pub(super) struct Shelf(Option<Mutex<Shown>>);
 
 impl Shelf {
+    /// A shelf for these loads.
+    pub(super) fn of_loads(loads: &[LoadSpec]) -> Self {
+        let somebody_reads = loads.iter().any(|load| load.class == Class::Receipt);
+        Self(somebody_reads.then(Mutex::default))
+    }
+
     pub(super) fn put(&self, person: usize, conversation: u64, position: u64) {
-        let mut shelf = lock(&self.0);
+        let Some(shelf) = &self.0 else { return };
+        let mut shelf = lock(shelf);
         let known = shelf.entry((person, conversation)).or_default();
         *known = (*known).max(position);
     }
 
     fn of(&self, person: usize) -> Vec<(u64, u64)> {
-        let shelf = lock(&self.0);
+        let Some(shelf) = &self.0 else { return Vec::new() };
+        let shelf = lock(shelf);
         let own = shelf.range((person, 0)..=(person, u64::MAX));
         own.map(|((_, conversation), position)| (*conversation, *position))
             .collect()
