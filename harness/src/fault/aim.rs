@@ -7,8 +7,6 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
 use super::nodes::Nodes;
 use crate::base::Nanos;
 use crate::target::Observations;
@@ -46,14 +44,7 @@ impl Nodes {
     /// Asks every node again until `by`. Whoever has not answered by then is taken at its word of `earlier`.
     pub(super) async fn words_again(&self, earlier: &Words, by: Nanos) -> Words {
         let since = self.clock.now();
-        let mut asking = JoinSet::new();
-        for node in &self.system.roster().nodes {
-            let (system, name) = (std::sync::Arc::clone(&self.system), node.name.clone());
-            asking.spawn(async move {
-                let status = system.observe(&name).await;
-                (name, status)
-            });
-        }
+        let mut asking = self.ask_all();
         let mut words = earlier.clone();
         let mut silent = 0;
         loop {

@@ -478,27 +478,29 @@ impl Shared {
 
     /// Tells of a fault that hits nobody.
     fn tell_of_none(&self, id: &str, kind: &str, asked: Nanos, change: FaultChange) {
+        self.tell((id, kind), (&[], &[]), asked, change);
+    }
+
+    fn tell_of(&self, fault: &Lasting, id: &str, change: FaultChange) {
+        let aimed = Nanos(fault.aimed.load(Ordering::Relaxed));
+        self.tell((id, fault.kind), (&fault.resolved.targets, &fault.needs), aimed, change);
+    }
+
+    fn tell(
+        &self,
+        (id, kind): (&str, &str),
+        (targets, needs): (&[String], &[String]),
+        resolved: Nanos,
+        change: FaultChange,
+    ) {
         self.recorder.record(Event::Fault(FaultEvent {
             at: self.clock.now(),
             id: id.to_owned(),
             kind: kind.to_owned(),
             system: self.nodes.system.name().to_owned(),
-            targets: Vec::new(),
-            needs: Vec::new(),
-            resolved: Some(asked),
-            change,
-        }));
-    }
-
-    fn tell_of(&self, fault: &Lasting, id: &str, change: FaultChange) {
-        self.recorder.record(Event::Fault(FaultEvent {
-            at: self.clock.now(),
-            id: id.to_owned(),
-            kind: fault.kind.to_owned(),
-            system: self.nodes.system.name().to_owned(),
-            targets: fault.resolved.targets.clone(),
-            needs: fault.needs.clone(),
-            resolved: Some(Nanos(fault.aimed.load(Ordering::Relaxed))),
+            targets: targets.to_vec(),
+            needs: needs.to_vec(),
+            resolved: Some(resolved),
             change,
         }));
     }

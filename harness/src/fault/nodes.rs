@@ -8,6 +8,7 @@ use super::evidence::Evidence;
 use super::handover::Handover;
 use crate::backend::{Backend, BackendError, NodeSignal};
 use crate::base::{Nanos, RunClock};
+use crate::history::NodeStatus;
 use crate::system::System;
 use crate::target::{NodeName, Observations};
 
@@ -39,6 +40,18 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Asks every node what it says of itself, all at once. Who says nothing is not in the answer.
     pub(super) async fn observe(&self) -> Observations {
+        let mut asking = self.ask_all();
+        let mut seen = Observations::new();
+        while let Some(answer) = asking.join_next().await {
+            if let Ok((name, Some(status))) = answer {
+                seen.insert(name, status);
+            }
+        }
+        seen
+    }
+
+    /// The questions to every node, all under way.
+    pub(super) fn ask_all(&self) -> JoinSet<(NodeName, Option<NodeStatus>)> {
         let mut asking = JoinSet::new();
         for node in &self.system.roster().nodes {
             let (system, name) = (Arc::clone(&self.system), node.name.clone());
@@ -47,13 +60,7 @@ impl Nodes {
                 (name, status)
             });
         }
-        let mut seen = Observations::new();
-        while let Some(answer) = asking.join_next().await {
-            if let Ok((name, Some(status))) = answer {
-                seen.insert(name, status);
-            }
-        }
-        seen
+        asking
     }
 
     /// Signals nodes at one instant.
