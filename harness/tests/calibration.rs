@@ -226,6 +226,7 @@ fn calibrate(numbers: std::ops::Range<u64>) {
             the_clients(&mut all, &rows, &seen, &outage, (&script, horizon));
             the_system(&mut all, &rows, &seen, &outage);
         }
+        the_run(&mut all, &rows, number);
     }
     for (name, used) in &all.used {
         println!(
@@ -317,6 +318,21 @@ fn the_service(all: &mut Calibration, rows: &[Row], outage: &Outage<'_>) {
     let bound = row.steady_ms.bound().unwrap_or_default();
     let allowed = 700.0 + 2.0 * millis(outage.still);
     all.demand(bound < allowed, outage, || format!("a blanket bound of {bound} ms"));
+}
+
+/// A run that was left in peace for longer than `hold` after each of its outages relapses with each but the first; bursts
+/// closer together are one outage.
+fn the_run(all: &mut Calibration, rows: &[Row], number: u64) {
+    let class = if of_items(number) { "put" } else { "request" };
+    let run = rows
+        .iter()
+        .find(|r| r.fault == "run" && r.class == class && r.group == "all");
+    let relapses = run.and_then(|row| row.relapses.value());
+    let truth = f64::from(u32::try_from(OUTAGES - 1).unwrap());
+    if relapses != Some(truth) {
+        all.wrong
+            .push(format!("rehearsal {number}: {relapses:?} relapses, truth {truth}"));
+    }
 }
 
 /// What the target itself counted, and what the load was.

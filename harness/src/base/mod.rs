@@ -6,6 +6,7 @@ mod clock;
 mod duration;
 mod exit;
 pub mod expr;
+mod figures;
 pub mod order;
 mod rng;
 mod suggest;

@@ -91,6 +91,8 @@ pub(super) struct Run {
     pub(super) clock: RunClock,
     pub(super) recorder: Recorder,
     pub(super) stages: Vec<Stage>,
+    /// How many sessions were connected when the steady state had been reached.
+    pub(super) sessions: u64,
     pub(super) desk: Desk,
 }
 
@@ -191,7 +193,10 @@ impl Run {
             let now = self.clock.now();
             let unmet = steady::unmet(&self.going(), &steady.require);
             match (unmet.is_empty(), since) {
-                (true, Some(began)) if now.since(began) >= Duration::from_millis(steady.for_ms) => return Ok(()),
+                (true, Some(began)) if now.since(began) >= Duration::from_millis(steady.for_ms) => {
+                    self.sessions = self.progress().sessions_connected;
+                    return Ok(());
+                }
                 (true, Some(_)) => {}
                 (true, None) => {
                     self.enter(Phase::Steady);
@@ -215,10 +220,10 @@ impl Run {
         }
     }
 
-    /// Lets the load go on after the last heal until it is steady again for as long as `hold`, with a bound.
+    /// Lets the load go on after the last heal until it is steady again for as long as `hold`, with a bound. That replicas
+    /// lag or sessions are still away counts as not steady, however well the load of those who are here goes.
     async fn settle(&mut self) -> Result<(), Halt> {
         let settle = self.plan.settle;
-        let require = self.plan.steady.require.clone();
         let hold = Duration::from_millis(settle.hold_ms);
         let deadline = self.clock.now().plus(Duration::from_millis(settle.within_ms));
         let began = self.clock.now();
@@ -226,25 +231,37 @@ impl Run {
         loop {
             self.tick().await?;
             let now = self.clock.now();
-            let steady = steady::unmet(&self.going(), &require).is_empty() && self.redundant();
-            since = if steady { since.or(Some(now)) } else { None };
+            let unsettled = self.unsettled();
+            since = if unsettled.is_empty() {
+                since.or(Some(now))
+            } else {
+                None
+            };
             // Twice the hold: the figures need one whole stretch, and its first second is still the rolling window's.
             let held = since.is_some_and(|since| now.since(since) >= hold * 2);
             if held && now.since(began) >= hold * 2 {
                 return Ok(());
             }
             if now > deadline {
-                let unmet = steady::unmet(&self.going(), &require).join("; ");
-                let why = if unmet.is_empty() {
-                    "a replica has not caught up"
-                } else {
-                    &unmet
+                let why = match unsettled.is_empty() {
+                    true => "it has not held for long enough yet".to_owned(),
+                    false => unsettled.join("; "),
                 };
                 let text = format!("the load did not settle within {} ms: {why}", settle.within_ms);
                 self.note(HarnessKind::Note, text);
                 return Ok(());
             }
         }
+    }
+
+    /// What is not yet as it was before the first fault.
+    fn unsettled(&self) -> Vec<String> {
+        let mut unsettled = steady::unmet(&self.going(), &self.plan.steady.require);
+        if !self.redundant() {
+            unsettled.push("a replica has not caught up".to_owned());
+        }
+        unsettled.extend(steady::away(self.sessions, self.progress().sessions_connected));
+        unsettled
     }
 
     async fn drain(&mut self) -> Result<(), Halt> {

@@ -59,6 +59,14 @@ fn unmet_one(systems: &[Going], condition: &Expr) -> Vec<String> {
     complaints.collect()
 }
 
+/// What is said of sessions that were connected before and are not now; none when 99 % of as many are, which is also what
+/// the figure `sessions_back` counts.
+#[must_use]
+pub(super) fn away(before: u64, now: u64) -> Option<String> {
+    let wanted = before.saturating_mul(99).div_ceil(100);
+    (now < wanted).then(|| format!("{now} sessions are connected, {before} were before"))
+}
+
 /// The figure in its unit: a share, or milliseconds.
 fn actual(class: &ClassProgress, figure: &str) -> Option<f64> {
     match figure {
@@ -122,6 +130,15 @@ mod tests {
         assert!(unmet(&alone(progress(Some(1.0), Some(12.0))), &wanted).is_empty());
         assert_eq!(unmet(&alone(progress(Some(0.99), Some(12.0))), &wanted).len(), 1);
         assert_eq!(unmet(&alone(progress(Some(0.99), Some(50.0))), &wanted).len(), 2);
+    }
+
+    #[test]
+    fn sessions_that_are_away_are_missed_down_to_one_in_a_hundred() {
+        assert_eq!(away(0, 0), None);
+        assert_eq!(away(164, 163), None);
+        assert!(away(164, 162).is_some_and(|said| said.contains("162") && said.contains("164")));
+        assert!(away(1, 0).is_some());
+        assert_eq!(away(10, 200), None);
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod announced;
 mod event;
 mod facts;
 mod home;
+mod index;
+mod items;
 mod membership;
 mod placement;
 mod reader;
@@ -27,6 +29,7 @@ pub use announced::{Announced, Statement, Word};
 pub use event::*;
 pub use facts::{HOLD, LAG_P99_MS_MAX, LoadFacts, PHASE_OPERATIONS_MIN, RunFacts, SHED_RATIO_MAX};
 pub use home::{Marks, Online, Thread, UNREAD_MAX};
+pub use items::{Fate, Item, Logical};
 pub use membership::{Membership, Stay};
 pub use placement::{Move, MovePhase, Placement};
 pub use reader::{HistoryError, ReadLimits, Recorded, fuzz_read, read, read_from, read_header};
@@ -34,7 +37,7 @@ pub use recorder::{Recorder, RecorderLimits, Subscription};
 pub use social::{Answer, ChangeKind, Contact, GroupChange, Notice, Noticed, Told};
 pub use spans::{EVENTS_MAX, SpanEvent, SpanRecord, SpanTracker, Trace, TraceIds, phase_name};
 pub use stream::Entry;
-pub use view::{Delivery, Device, DeviceEvent, Fate, History, Item, Logical, SystemView};
+pub use view::{Delivery, Device, DeviceEvent, History, SystemView};
 pub use windows::{FaultOutcome, FaultWindow, Phases, fault_windows};
 
 /// The file's name inside a run's folder.

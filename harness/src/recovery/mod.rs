@@ -16,6 +16,7 @@ mod goodput;
 mod late;
 mod lost;
 mod outage;
+mod reading;
 mod row;
 mod sample;
 mod status;

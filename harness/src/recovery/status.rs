@@ -252,7 +252,8 @@ pub(super) fn sessions_back(
     }
     let (before, wanted) = (open.clone(), (open.len() * 99).div_ceil(100));
     let (mut low, mut back) = (false, clock);
-    let end = said.history.load_end();
+    // Devices come back while the load drains, too; the fence is what ends them on purpose.
+    let end = said.history.fenced_from();
     for event in events
         .take_while(|e| e.at < end)
         .filter(|e| before.contains(&e.session))

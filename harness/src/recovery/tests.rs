@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{
     base::{Nanos, Streams, millis},
     history::{
-        FaultChange, History,
+        Event, FaultChange, History, SessionChange, SessionEvent,
         synth::{Effect, Script, Scripted},
     },
 };
@@ -95,6 +95,48 @@ fn an_outage_that_outlives_the_run_is_never_over() {
     assert_eq!(row.first_ok_ms, Figure::Never);
     assert_eq!(row.steady_after_heal_ms, Figure::Never);
     assert_eq!(row.drained_after_heal_ms, Figure::None, "sends are not drained");
+}
+
+#[test]
+fn sessions_may_come_back_while_the_load_drains_but_not_after_the_fence() {
+    let script = Script {
+        outages: vec![Scripted::ms(5000, 6000, Effect::Refuse)],
+        ..Script::default()
+    };
+    let back_after_load = |ms: u64| {
+        let change = |at, session, change| {
+            Event::Session(SessionEvent {
+                at,
+                system: "main".to_owned(),
+                session,
+                user: session / 10,
+                device: 0,
+                change,
+            })
+        };
+        let mut events = script.events();
+        for session in (0..script.users).map(|user| user * 10) {
+            let lost = SessionChange::Lost {
+                reason: "reset".to_owned(),
+            };
+            events.push(change(Nanos::from_millis(5100), session, lost));
+            let at = script.load_end.plus(Duration::from_millis(ms));
+            let connected = SessionChange::Connected {
+                connection: 2,
+                after: 0,
+            };
+            events.push(change(at, session, connected));
+        }
+        events.sort_by_key(Event::at);
+        let rows = rows(&History::new(script.header(), events));
+        row(&rows, "1-kill", "send", "all").sessions_back_after_heal_ms
+    };
+    within(
+        &back_after_load(2500),
+        12_500.0,
+        "in the drain, which ends the load at 16 s",
+    );
+    assert_eq!(back_after_load(3020), Figure::Never);
 }
 
 #[test]

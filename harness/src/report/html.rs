@@ -8,7 +8,6 @@ use crate::{base::Nanos, check::Verdict, history::Phase, recovery::Row};
 use super::{
     judgement::Judgement,
     output::Output,
-    repeated::repeated,
     run_json,
     series::{Bucket, series},
 };
@@ -116,7 +115,7 @@ struct Distribution {
 }
 
 fn distributions(judgement: &Judgement) -> Vec<Distribution> {
-    let found = repeated(judgement).into_iter();
+    let found = judgement.repeated.iter();
     found
         .map(|one| Distribution {
             title: one.title(),

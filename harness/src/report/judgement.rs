@@ -12,6 +12,7 @@ use crate::{
 use super::{
     budget::{BudgetResult, BudgetVerdict, budgets},
     doubt::doubts,
+    repeated::{Repeated, repeated},
 };
 
 /// A run's history, and everything drawn from it.
@@ -23,6 +24,8 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// Recovery figures by system.
     pub recovery: BTreeMap<String, SystemRecovery>,
+    /// The distributions over faults that were done several times.
+    pub repeated: Vec<Repeated>,
     /// The budgets.
     pub budgets: Vec<BudgetResult>,
     /// What was offered and what became of it.
@@ -128,11 +131,13 @@ pub fn judge_events(header: Header, events: Vec<Event>, torn: Option<&str>) -> J
         history,
         findings,
         recovery,
+        repeated: Vec::new(),
         budgets,
         load,
         reasons: Vec::new(),
         exits: Vec::new(),
     };
+    judgement.repeated = repeated(&judgement);
     conclude(&mut judgement, torn);
     judgement
 }

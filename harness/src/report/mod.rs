@@ -29,7 +29,7 @@ pub use compare::{Change, Compared, Comparison, compare};
 pub use judgement::{Judgement, Load, judge, judge_events};
 pub use output::{ALL as OUTPUTS, Output, write_all};
 pub use readings::{FIGURES, Key, Reading, Readings, Unit};
-pub use repeated::{Repeated, repeated};
+pub use repeated::Repeated;
 pub use run_json::{RunDocument, SCHEMA, document};
 pub use series::{Bucket, Series, series};
 pub use spread::{Spread, spread_table, spreads};

@@ -92,7 +92,7 @@ impl Repeated {
 
 /// The distributions of a run: of each kind of fault that was done three times or more, for each class that it hit.
 #[must_use]
-pub fn repeated(judgement: &Judgement) -> Vec<Repeated> {
+pub(super) fn repeated(judgement: &Judgement) -> Vec<Repeated> {
     let kinds: BTreeMap<&str, &str> = judgement
         .history
         .faults

@@ -5,12 +5,7 @@ use serde::Serialize;
 
 use crate::{base::Nanos, recovery::Row};
 
-use super::{
-    budget::BudgetResult,
-    judgement::Judgement,
-    output::Output,
-    repeated::{Repeated, repeated},
-};
+use super::{budget::BudgetResult, judgement::Judgement, output::Output, repeated::Repeated};
 
 /// The version of the contract.
 pub const SCHEMA: &str = "firedrill.run/v1";
@@ -52,7 +47,7 @@ pub struct RunDocument<'a> {
     faults: Vec<FaultDocument<'a>>,
     recovery: Vec<&'a Row>,
     /// Distributions over the faults of a kind.
-    repeated: Vec<Repeated>,
+    repeated: &'a [Repeated],
     promises: Vec<PromiseDocument<'a>>,
     budgets: &'a [BudgetResult],
     load: LoadDocument,
@@ -154,7 +149,7 @@ pub fn document(judgement: &Judgement) -> RunDocument<'_> {
             })
             .collect(),
         recovery: judgement.rows().collect(),
-        repeated: repeated(judgement),
+        repeated: &judgement.repeated,
         promises: judgement
             .findings
             .iter()

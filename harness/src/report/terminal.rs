@@ -13,7 +13,6 @@ use super::{
     bars::bar,
     budget::BudgetVerdict,
     judgement::Judgement,
-    repeated::repeated,
     series::{Series, series},
 };
 
@@ -236,7 +235,7 @@ fn faults(out: &mut String, judgement: &Judgement, paint: Paint) -> std::fmt::Re
 
 /// How long the gaps of a kind of fault were that was done several times, with a bar for each, in their order.
 fn distributions(out: &mut String, judgement: &Judgement, paint: Paint) -> std::fmt::Result {
-    let found = repeated(judgement);
+    let found = &judgement.repeated;
     if !found.is_empty() {
         writeln!(out)?;
     }

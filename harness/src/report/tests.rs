@@ -193,7 +193,7 @@ fn faults_of_one_kind_have_a_distribution_and_a_budget_for_every_one() {
     };
     let budgets = json!(["send[fault:every].first_ok < 1s", "send.first_ok < 1s"]);
     let judgement = judged(&with_plan(several, "/expect/recovery", budgets));
-    let found = super::repeated(&judgement);
+    let found = &judgement.repeated;
     let first_ok = found.iter().find(|one| one.title().ends_with("send.first ok")).unwrap();
     assert_eq!((first_ok.values_ms.len(), first_ok.untold), (3, 0));
     for (value, (from, to)) in first_ok.values_ms.iter().zip(outages) {

@@ -5,10 +5,13 @@
 
 mod backend;
 mod child;
+mod connect;
 mod dialler;
 #[cfg(test)]
 mod disk_tests;
 mod disks;
+mod evidence;
+mod launch;
 mod link;
 mod log;
 mod pidfd;
