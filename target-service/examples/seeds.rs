@@ -41,6 +41,9 @@ struct Args {
     /// Notes the seeds that were run, and leaves out those that it has
     #[arg(long)]
     state: Option<PathBuf>,
+    /// Cells of the matrix of operations, phases and hits, instead of schedules
+    #[arg(long)]
+    rehearsals: bool,
     /// A deliberate error, in a build that has them
     #[arg(long)]
     plant: Option<String>,
@@ -118,6 +121,10 @@ fn resume(path: &PathBuf) -> io::Result<(BTreeSet<u64>, File)> {
 
 /// What broke, and how to see it again.
 fn complain(seed: u64, plant: Option<Plant>, outcome: &Outcome) -> String {
+    let suite = match outcome.rehearsed {
+        Some(_) => "migrations",
+        None => "sim_schedules",
+    };
     let mut text = format!("seed {seed} broke {} promises:", outcome.violations.len());
     for violation in &outcome.violations {
         let _ = write!(text, "\n  {violation}");
@@ -125,7 +132,7 @@ fn complain(seed: u64, plant: Option<Plant>, outcome: &Outcome) -> String {
     let (features, planted) = plant.map_or_else(Default::default, |plant| {
         (" --features plants", format!("SIM_PLANT={} ", plant.as_str()))
     });
-    let test = "--test sim_schedules chosen_seeds -- --nocapture";
+    let test = format!("--test {suite} chosen_seeds -- --nocapture");
     let _ = write!(
         text,
         "\n  repeat: {planted}SIM_SEED={seed} cargo test -p target-service{features} {test}"
@@ -163,7 +170,10 @@ fn main() -> ExitCode {
             if done.contains(&seed) {
                 continue;
             }
-            let mut options = SimOptions::from_seed(seed);
+            let mut options = match args.rehearsals {
+                true => SimOptions::rehearsal(seed),
+                false => SimOptions::from_seed(seed),
+            };
             options.plant = plant;
             let outcome = simulate(&options)?;
             let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);

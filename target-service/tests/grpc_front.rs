@@ -15,9 +15,9 @@ use firedrill_proto::chat::v1::{
     MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
     Position, PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest,
     RequestCodeResponse, Route, RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest,
-    SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent,
-    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse, messaging_client::MessagingClient,
-    subscribe_event::Event,
+    SetVerificationResponse, SignUpRequest, SignUpResponse, StartOperationRequest, StartOperationResponse,
+    StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    messaging_client::MessagingClient, subscribe_event::Event,
 };
 use target_service::{
     client::{CallError, ChannelOptions, Channels, Client, StreamEnd, UnknownCause},
@@ -189,6 +189,13 @@ impl ClientApi for Scripted {
     async fn move_replica(&self, request: MoveReplicaRequest, _: Call) -> Answer<MoveReplicaResponse> {
         Ok(MoveReplicaResponse {
             operation: request.from * 10 + request.to,
+        })
+    }
+
+    async fn start_operation(&self, request: StartOperationRequest, _: Call) -> Answer<StartOperationResponse> {
+        Ok(StartOperationResponse {
+            operation: u64::from(request.dry_run),
+            ..StartOperationResponse::default()
         })
     }
 

@@ -21,8 +21,8 @@ use firedrill_proto::chat::v1::{
     MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
     PresenceResponse, QueueStatus, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
     RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
-    SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest,
-    TransferLeaderRequest, TransferLeaderResponse,
+    SignUpRequest, SignUpResponse, StartOperationRequest, StartOperationResponse, StatusRequest, StatusResponse,
+    SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -331,6 +331,10 @@ impl ClientApi for Forward {
     }
 
     async fn move_replica(&self, _: MoveReplicaRequest, _: Call) -> Answer<MoveReplicaResponse> {
+        nothing_for_operators()
+    }
+
+    async fn start_operation(&self, _: StartOperationRequest, _: Call) -> Answer<StartOperationResponse> {
         nothing_for_operators()
     }
 

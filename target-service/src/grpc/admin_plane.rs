@@ -6,8 +6,8 @@ use std::sync::Arc;
 use firedrill_proto::chat::v1::{
     AbortOperationRequest, AbortOperationResponse, AuditRequest, AuditResponse, DigestRequest, DigestResponse,
     FenceRequest, FenceResponse, MoveReplicaRequest, MoveReplicaResponse, RampLoginsRequest, RampLoginsResponse,
-    SetVerificationRequest, SetVerificationResponse, StatusRequest, StatusResponse, TransferLeaderRequest,
-    TransferLeaderResponse, admin_server::Admin,
+    SetVerificationRequest, SetVerificationResponse, StartOperationRequest, StartOperationResponse, StatusRequest,
+    StatusResponse, TransferLeaderRequest, TransferLeaderResponse, admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 use tracing::{debug_span, info_span};
@@ -74,6 +74,16 @@ impl Admin for AdminPlane {
         let MoveReplicaRequest { shard, from, to, .. } = *request.get_ref();
         let span = info_span!("chat.move_replica", otel.kind = "server", shard, from, to);
         let run = |api: Arc<dyn ClientApi>, request, call| async move { api.move_replica(request, call).await };
+        self.0.call(span, request, run).await
+    }
+
+    async fn start_operation(
+        &self,
+        request: Request<StartOperationRequest>,
+    ) -> Result<Response<StartOperationResponse>, Status> {
+        let dry_run = request.get_ref().dry_run;
+        let span = info_span!("chat.start_operation", otel.kind = "server", dry_run);
+        let run = |api: Arc<dyn ClientApi>, request, call| async move { api.start_operation(request, call).await };
         self.0.call(span, request, run).await
     }
 

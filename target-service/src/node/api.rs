@@ -11,8 +11,8 @@ use firedrill_proto::chat::v1::{
     MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
     PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest,
     RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
-    SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest,
-    TransferLeaderResponse,
+    SignUpResponse, StartOperationRequest, StartOperationResponse, StatusRequest, StatusResponse, SubscribeEvent,
+    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::mpsc;
 
@@ -248,6 +248,8 @@ pub trait ClientApi: Send + Sync + 'static {
     async fn set_verification(&self, request: SetVerificationRequest, call: Call) -> Answer<SetVerificationResponse>;
     /// Starts to move one replica of a shard, if this node leads the placement group.
     async fn move_replica(&self, request: MoveReplicaRequest, call: Call) -> Answer<MoveReplicaResponse>;
+    /// Starts an operation of the placement of shards, or says what it would do.
+    async fn start_operation(&self, request: StartOperationRequest, call: Call) -> Answer<StartOperationResponse>;
     /// Has an operation end with the source serving, if this node leads the placement group.
     async fn abort_operation(&self, request: AbortOperationRequest, call: Call) -> Answer<AbortOperationResponse>;
     /// Has this node's log-in limit grow from one rate to another, beginning now.

@@ -259,6 +259,7 @@ impl Node {
                 self.answer(to, Ok(before));
             }
             Request::MoveReplica(request, to) => self.move_replica(&request, to),
+            Request::StartOperation(request, to) => self.start_operation(request, to),
             Request::AbortOperation(request, to) => match &mut self.council {
                 Some(council) => council.abort(request, to),
                 None => {

@@ -17,8 +17,8 @@ use firedrill_proto::chat::v1::{
     MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
     PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
     RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
-    SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest,
-    TransferLeaderResponse,
+    SignUpRequest, SignUpResponse, StartOperationRequest, StartOperationResponse, StatusRequest, StatusResponse,
+    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -277,6 +277,10 @@ impl ClientApi for NodeHandle {
 
     async fn move_replica(&self, request: MoveReplicaRequest, call: Call) -> Answer<MoveReplicaResponse> {
         self.ask(call, |reply| Request::MoveReplica(request, reply)).await
+    }
+
+    async fn start_operation(&self, request: StartOperationRequest, call: Call) -> Answer<StartOperationResponse> {
+        self.ask(call, |reply| Request::StartOperation(request, reply)).await
     }
 
     async fn abort_operation(&self, request: AbortOperationRequest, call: Call) -> Answer<AbortOperationResponse> {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     chat::{Machine, Settings},
     consensus::{Replica, Start, Tuning},
-    env::{Disk, Streams, read_all, replace},
+    env::{Clock, Disk, Streams, read_all, replace},
     placement,
     storage::{
         StateDb, StorageError,
@@ -88,7 +88,7 @@ pub(super) fn keep_map(disk: &dyn Disk, map: &PlacementMap) -> Result<(), Storag
 fn founding_map(config: &NodeConfig) -> PlacementMap {
     let routes = Routes::new(config);
     let members = (0..routes.shards()).map(|shard| routes.members(shard).to_vec());
-    placement::founded(config.epoch, members)
+    placement::founded(config.epoch, &config.founding(), members)
 }
 
 /// The placement state in a file, if there is one.
@@ -129,6 +129,7 @@ fn settle_members(shard: u32, founders: &[u64], joins: Option<u64>, log: &mut Lo
 pub(super) fn open_council(
     config: &NodeConfig,
     disk: Arc<dyn Disk>,
+    clock: Clock,
     log: &mut Log,
 ) -> Result<Option<Council>, NodeError> {
     let nodes = placement_nodes(config);
@@ -152,7 +153,7 @@ pub(super) fn open_council(
         source,
     };
     let replica = Replica::new(start, &tuning(config)).map_err(failed)?;
-    Ok(Some(Council::new(config.node, replica, machine)))
+    Ok(Some(Council::new(config, replica, machine, clock)))
 }
 
 /// Makes the placement group's state durable.

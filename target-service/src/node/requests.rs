@@ -11,7 +11,8 @@ use firedrill_proto::chat::v1::{
     MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
     PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest,
     RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
-    SignUpResponse, StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    SignUpResponse, StartOperationRequest, StartOperationResponse, StatusRequest, StatusResponse, SubscribeRequest,
+    TransferLeaderRequest, TransferLeaderResponse,
 };
 
 use super::{
@@ -119,6 +120,7 @@ requests! {
     RampLogins(RampLoginsRequest) -> RampLoginsResponse, "ramp_logins", None, |_| Home::Nowhere;
     Digest(DigestRequest) -> DigestResponse, "digest", None, |_| Home::Nowhere;
     MoveReplica(MoveReplicaRequest) -> MoveReplicaResponse, "move_replica", None, |_| Home::Nowhere;
+    StartOperation(StartOperationRequest) -> StartOperationResponse, "start_operation", None, |_| Home::Nowhere;
     AbortOperation(AbortOperationRequest) -> AbortOperationResponse, "abort_operation", None, |_| Home::Nowhere;
 }
 

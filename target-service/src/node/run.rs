@@ -289,7 +289,7 @@ impl Node {
                 }
             }
         }
-        let council = recover::open_council(&config, parts.disk.clone(), &mut log)?;
+        let council = recover::open_council(&config, parts.disk.clone(), parts.clock.clone(), &mut log)?;
         if map.version == 0 {
             recover::keep_map(&*parts.disk, &map)?;
         }
@@ -462,6 +462,10 @@ impl Node {
         }
         if !stopping {
             self.drive_moves(self.ticks, now);
+            self.drive_leaders(self.ticks);
+            if let Some(council) = self.council.as_mut() {
+                council.drive(now);
+            }
         }
         if self.ticks.is_multiple_of(REPORT_TICKS) {
             self.push_map(false);

@@ -95,6 +95,7 @@ pub fn reached(operation: &PlacementOperation, report: &MoveReport) -> bool {
         OperationPhase::EnterJoint => votes(operation.to),
         OperationPhase::LeaveJoint => !joint && votes(operation.to) && !votes(operation.from),
         OperationPhase::Aborting => !members.learners.contains(&operation.to) && !votes(operation.to),
-        OperationPhase::Done | OperationPhase::Aborted | OperationPhase::Unspecified => false,
+        // It has ended, or the phase is a migration's.
+        _ => false,
     }
 }

@@ -12,7 +12,7 @@ use crate::consensus::Change;
 const SHARDS: u32 = 3;
 
 fn machine() -> Machine {
-    Machine::new(founded(4, (0..SHARDS).map(|_| vec![1, 2, 3])))
+    Machine::new(founded(4, &[1, 2, 3], (0..SHARDS).map(|_| vec![1, 2, 3])))
 }
 
 fn command(command: Command) -> Option<PlacementCommand> {
@@ -20,11 +20,17 @@ fn command(command: Command) -> Option<PlacementCommand> {
         proposer: 1,
         ticket: 1,
         command: Some(command),
+        ..PlacementCommand::default()
     })
 }
 
 fn begin(shard: u32, from: u64, to: u64) -> Option<PlacementCommand> {
-    command(Command::Begin(BeginMove { shard, from, to }))
+    command(Command::Begin(BeginMove {
+        shard,
+        from,
+        to,
+        ..BeginMove::default()
+    }))
 }
 
 fn abort(operation: u64) -> Option<PlacementCommand> {
@@ -34,7 +40,12 @@ fn abort(operation: u64) -> Option<PlacementCommand> {
 
 fn advance(operation: u64, from: OperationPhase, term: u64) -> Option<PlacementCommand> {
     let from = from.into();
-    command(Command::Advance(AdvanceOperation { operation, from, term }))
+    command(Command::Advance(AdvanceOperation {
+        operation,
+        from,
+        term,
+        ..AdvanceOperation::default()
+    }))
 }
 
 /// The members of a shard's group, changed as consensus would.

@@ -21,6 +21,7 @@ use super::{
     client::World,
     ledger,
     nemesis::{Act, Victim},
+    rehearsal,
 };
 use crate::{
     chat::Settings,
@@ -65,14 +66,22 @@ pub(super) fn clock(start: Instant, offset_ms: u64) -> Clock {
 
 /// The map with which the nodes begin: as they draw it themselves.
 pub(super) fn founding(options: &SimOptions) -> PlacementMap {
-    let nodes: Vec<u64> = (1..=options.nodes).collect();
+    let nodes: Vec<u64> = founders(options).collect();
     let members = (0..options.shards as usize).map(|shard| {
         let held = if options.spread { 3 } else { nodes.len() };
         let mut members: Vec<u64> = (0..held).map(|i| nodes[(shard + i) % nodes.len()]).collect();
         members.sort_unstable();
         members
     });
-    placement::founded(1, members)
+    placement::founded(1, &nodes, members)
+}
+
+/// The nodes that found the cluster: all, but for the spare of a rehearsal.
+fn founders(options: &SimOptions) -> impl Iterator<Item = u64> + use<> {
+    match options.cell {
+        Some(_) => 1..=rehearsal::FOUNDERS,
+        None => 1..=options.nodes,
+    }
 }
 
 /// All nodes of a simulation. Clones are the same cluster.
@@ -195,9 +204,12 @@ impl Cluster {
         NodeConfig {
             node: id,
             cluster: String::new(),
-            zone: format!("zone-{id}"),
+            zone: match self.options.cell {
+                Some(_) => rehearsal::zone(id).to_owned(),
+                None => format!("zone-{id}"),
+            },
             peers: (1..=self.options.nodes).map(|id| (id, address)).collect(),
-            founders: Vec::new(),
+            founders: founders(&self.options).collect(),
             bootstrap: true,
             bootstrap_permit: None,
             client_listen: address,

@@ -5,6 +5,7 @@ mod cluster;
 mod groups;
 mod handover;
 mod leaving;
+mod migrations;
 mod moves;
 mod overload;
 #[cfg(feature = "plants")]
