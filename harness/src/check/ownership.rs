@@ -10,7 +10,7 @@ use std::{
 use super::{Promise, Tally, words};
 use crate::{
     base::Nanos,
-    history::{Class, History, Move, MovePhase, Outcome, SystemView},
+    history::{Class, FaultWindow, History, Migration, Move, MovePhase, Outcome, SystemView},
 };
 
 /// How long a part may have no owner that answers, once a move is done and somebody asks.
@@ -164,13 +164,19 @@ fn claims(system: &SystemView, moved: &Ended<'_>, tally: &mut Tally) {
     }
 }
 
+/// Whether a fault is itself something that moves: that takes nothing away.
+fn is_move(history: &History, fault: &FaultWindow) -> bool {
+    let asked_for = |it: &Migration| it.id == fault.id && it.operation.is_some();
+    fault.kind == "move_replica" || history.migrations.iter().any(asked_for)
+}
+
 fn somebody(history: &History, system: &SystemView, moved: &Ended<'_>, tally: &mut Tally) {
     let until = history.load_end().min(moved.back);
     let due = moved.done.plus(SERVED_WITHIN);
     // A fault that lasts may be what keeps everybody from answering, and so may one that has only just ended.
     let hit = history.faults_of(&system.name).any(|fault| {
         let ended = fault.ended().map_or(Nanos(u64::MAX), |at| at.plus(SERVED_WITHIN));
-        fault.effective.is_some_and(|bit| bit < until) && ended > moved.done && fault.kind != "move_replica"
+        fault.effective.is_some_and(|bit| bit < until) && ended > moved.done && !is_move(history, fault)
     });
     let asked: Vec<_> = system
         .attempts

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::migration::Interrupt;
 use super::scene::{Resolved, Scene};
 use crate::backend::{Capability, Plane};
 use crate::target::{self, Roster, Target, TargetError};
@@ -114,6 +115,11 @@ pub trait Verb {
     /// # Errors
     /// As [`Verb::check`], and when nobody fits at this moment.
     fn resolve(&self, scene: &mut Scene<'_>) -> Result<Resolved, SpecError>;
+
+    /// Where it is hit in the middle, of an operation.
+    fn interrupt(&self) -> Option<&Interrupt> {
+        None
+    }
 
     /// Everything it needs, its targets and plane included.
     fn needs(&self) -> BTreeSet<Capability> {

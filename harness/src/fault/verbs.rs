@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::migration::Interrupt;
 use super::scene::{Resolved, Scene};
 use super::spec::{SpecError, Verb as _, VerbInfo};
 use super::{
@@ -87,6 +88,12 @@ macro_rules! define {
             #[must_use]
             pub fn plane(&self) -> Option<Plane> {
                 match self { $(Self::$Verb(verb) => verb.plane(),)* }
+            }
+
+            /// Where it is hit in the middle, of an operation.
+            #[must_use]
+            pub fn interrupt(&self) -> Option<&Interrupt> {
+                match self { $(Self::$Verb(verb) => verb.interrupt(),)* }
             }
 
             /// Everything it needs of a backend and a system.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Announced, ChangeKind, GroupChange, Marks, Noticed, Placement, Told};
+use super::{Announced, ChangeKind, GroupChange, Marks, MigrationEvent, Noticed, Placement, Told};
 use crate::base::Nanos;
 
 /// The version of the format that this build writes.
@@ -44,6 +44,8 @@ pub enum Event {
     Session(SessionEvent),
     /// A fault moved on.
     Fault(FaultEvent),
+    /// An operation that an operator began moved on.
+    Migration(MigrationEvent),
     /// What a system said of itself.
     Observed(Observed),
     /// What the status page said.
@@ -68,6 +70,7 @@ impl Event {
             Self::Told(e) => e.ended,
             Self::Session(e) => e.at,
             Self::Fault(e) => e.at,
+            Self::Migration(e) => e.at,
             Self::Observed(e) => e.at,
             Self::Announced(e) => e.at,
             Self::Read(e) => e.ended,

@@ -11,6 +11,7 @@ mod home;
 mod index;
 mod items;
 mod membership;
+mod migration;
 mod placement;
 mod reader;
 mod recorder;
@@ -31,6 +32,7 @@ pub use facts::{HOLD, LAG_P99_MS_MAX, LoadFacts, PHASE_OPERATIONS_MIN, RunFacts,
 pub use home::{Marks, Online, Thread, UNREAD_MAX};
 pub use items::{Fate, Item, Logical};
 pub use membership::{Membership, Stay};
+pub use migration::{Amounts, Migration, MigrationChange, MigrationEnd, MigrationEvent, MigrationPhase, migrations};
 pub use placement::{Move, MovePhase, Placement};
 pub use reader::{HistoryError, ReadLimits, Recorded, fuzz_read, read, read_from, read_header};
 pub use recorder::{Recorder, RecorderLimits, Subscription};

@@ -4,6 +4,7 @@ mod acts;
 mod armed;
 mod bursts;
 mod life;
+mod operate;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};

@@ -6,7 +6,7 @@
 //! - `page`: the status page beside them.
 //! - `client`: how the load reaches the service.
 //! - `people`: how the social loads do; `contacts`: how those on address books do.
-//! - `moves`: replicas that move.
+//! - `moves`: what moves by the service's own means.
 //! - `verification`: whoever carries codes, as a fault has it.
 //! - `home`: how opening the app, receipts and presence do.
 //! - `status`: what a node says of itself, in the words of histories.
@@ -42,7 +42,7 @@ use self::{
     page::Reader,
     verification::Manner,
 };
-use super::{Errand, MessagingSpec, Stage, System, SystemError};
+use super::{Errand, MessagingSpec, Relocation, Stage, Standing, System, SystemError, Taken};
 use crate::{
     backend::{Backend, Endpoint, LinkId, NodeSpec},
     history::{NodeStatus, Statement, TraceIds},
@@ -289,7 +289,6 @@ impl System for Messaging {
     async fn order(&self, errand: &Errand, on: bool) -> Result<String, String> {
         let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
         match errand {
-            Errand::MoveReplica { group, from, to } => moves::begin(direct, moves::request(group, from, to)?).await,
             Errand::Directory(answering) => directory::set(self.directory()?, on.then_some(answering)).await,
             Errand::Verification { .. } => verification::set(direct, self.manner(errand, on)).await,
         }
@@ -298,10 +297,18 @@ impl System for Messaging {
     async fn proof(&self, errand: &Errand, on: bool) -> Result<String, String> {
         let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
         match errand {
-            Errand::MoveReplica { group, from, to } => moves::done(direct, moves::request(group, from, to)?).await,
             Errand::Directory(answering) => directory::show(self.directory()?, on.then_some(answering)).await,
             Errand::Verification { .. } => verification::show(direct, self.manner(errand, on)).await,
         }
+    }
+
+    async fn relocate(&self, what: &Relocation) -> Result<Taken, String> {
+        let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
+        moves::begin(direct, what).await
+    }
+
+    async fn standing(&self, operation: u64) -> Option<Standing> {
+        moves::standing(self.direct.as_ref()?, operation).await
     }
 
     fn workload(&self, loads: &[LoadSpec], stage: Stage) -> Result<Box<dyn Workload>, SystemError> {
