@@ -138,6 +138,7 @@ fn events() -> Vec<Event> {
                 phase: MovePhase::Done,
             }],
         }),
+        release: "2".to_owned(),
         gauges: BTreeMap::from([("inbox".to_owned(), 2.0)]),
     };
     let phase = |ms, phase| Event::Phase(PhaseEvent { at: at(ms), phase });

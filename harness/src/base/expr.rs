@@ -100,6 +100,8 @@ impl PartialEq for Expr {
     }
 }
 
+impl Eq for Expr {}
+
 /// Why an expression could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExprError {

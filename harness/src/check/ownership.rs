@@ -90,12 +90,24 @@ fn ends(system: &SystemView) -> Vec<Ended<'_>> {
     done.into_values().collect()
 }
 
-/// The groups that have left nodes for good, with the nodes: what these held is no replica any more.
+/// The groups that have left nodes for good, with the nodes: what these held is no replica any more. A node to which a move
+/// was taken back holds none either.
 pub(super) fn left(system: &SystemView) -> BTreeSet<(&str, &str)> {
+    let words = system
+        .observed
+        .iter()
+        .filter_map(|it| it.status.as_ref()?.placement.as_ref());
+    let over = words.flat_map(|placement| &placement.moves);
+    let over = over.filter(|it| matches!(it.phase, MovePhase::Done | MovePhase::Aborted));
+    let by_number: BTreeMap<u64, &Move> = over.map(|it| (it.id, it)).collect();
     let mut left = BTreeSet::new();
-    for Ended { it, .. } in ends(system) {
-        left.insert((it.group.as_str(), it.from.as_str()));
-        left.remove(&(it.group.as_str(), it.to.as_str()));
+    for it in by_number.into_values() {
+        let (leaves, stays) = match it.phase {
+            MovePhase::Aborted => (&it.to, &it.from),
+            _ => (&it.from, &it.to),
+        };
+        left.insert((it.group.as_str(), leaves.as_str()));
+        left.remove(&(it.group.as_str(), stays.as_str()));
     }
     left
 }

@@ -11,7 +11,6 @@ use super::{
     live::{Ended, Tick},
     runs::{Injected, RunError},
     stage::Stage,
-    steady,
     steps::Play,
 };
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
     fault::FaultSpec,
     history::{Event, HarnessEvent, HarnessKind, Phase, PhaseEvent, Recorder},
     plan::Plan,
-    workload::Progress,
+    workload::{Progress, steady},
 };
 
 /// How often the load is looked at.

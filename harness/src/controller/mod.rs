@@ -13,7 +13,6 @@ mod observer;
 mod reader;
 mod runs;
 mod stage;
-mod steady;
 mod steps;
 mod whole;
 

@@ -90,7 +90,8 @@ impl Stage {
             streams: common.streams,
         })
         .with_lease(lease_of(plan))
-        .with_lever(workload.lever());
+        .with_lever(workload.lever())
+        .with_pulse(workload.pulse());
         Ok(Self {
             name: spec.name.clone(),
             system,

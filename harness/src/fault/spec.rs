@@ -24,6 +24,8 @@ pub enum Group {
     Discovery,
     /// What operators move.
     Migration,
+    /// Which release nodes run.
+    Deploy,
     /// What happens to services outside that the system needs.
     Dependency,
 }
@@ -40,6 +42,7 @@ impl Group {
             Self::Client => "client",
             Self::Discovery => "discovery",
             Self::Migration => "migration",
+            Self::Deploy => "deploy",
             Self::Dependency => "dependency",
         }
     }

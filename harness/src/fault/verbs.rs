@@ -11,7 +11,8 @@ use super::spec::{SpecError, Verb as _, VerbInfo};
 use super::{
     delay::Delay, discovery::Discovery, doze::Doze, flap::Flap, freeze::Freeze, isolate::Isolate, kill::Kill,
     load::Load, move_replica::MoveReplica, partition::Partition, power_loss::PowerLoss, relaunch::Relaunch,
-    restart::Restart, stop::Stop, transfer_leader::TransferLeader, verification::Verification,
+    restart::Restart, roll::Roll, rollback::Rollback, stop::Stop, transfer_leader::TransferLeader, upgrade::Upgrade,
+    verification::Verification,
 };
 use crate::backend::{Capability, Plane};
 use crate::target::{Roster, Target};
@@ -35,6 +36,9 @@ macro_rules! for_each_verb {
             flap: Flap,
             transfer_leader: TransferLeader,
             move_replica: MoveReplica,
+            roll: Roll,
+            upgrade: Upgrade,
+            rollback: Rollback,
             load: Load,
             relaunch: Relaunch,
             verification: Verification,

@@ -482,6 +482,9 @@ pub struct NodeStatus {
     /// Where the parts are, of a service whose parts move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// Which release the node says that it runs; empty where it says none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub release: String,
     /// Everything else worth a number: queue depths, log bytes, fsync latencies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gauges: BTreeMap<String, f64>,

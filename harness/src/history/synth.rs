@@ -320,6 +320,7 @@ impl Script {
                         }],
                         backlog: 0,
                         placement: None,
+                        release: String::new(),
                         gauges: BTreeMap::new(),
                     }),
                 }));

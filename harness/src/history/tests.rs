@@ -297,6 +297,7 @@ fn observed() -> impl Strategy<Value = Event> {
                 groups,
                 backlog,
                 placement: None,
+                release: String::new(),
                 gauges,
             }
         });

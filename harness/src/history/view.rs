@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Announced, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Membership, Migration, Noticed, Observed, Operation, Phase,
-    Phases, ProcessEvent, ReadBack, RunFacts, SessionEvent, Shown, Told, Trace, fault_windows, migrations,
+    Announced, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Membership, Migration, Noticed, Observed,
+    Operation, Phase, Phases, ProcessEvent, ReadBack, RunFacts, SessionEvent, Shown, Told, Trace, fault_windows,
     items::{Fate, Item, Logical},
+    migrations,
 };
 use crate::base::Nanos;
 

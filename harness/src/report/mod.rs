@@ -13,6 +13,7 @@ mod hlog;
 mod html;
 mod judgement;
 mod junit;
+mod operations;
 mod otlp;
 mod output;
 mod readings;

@@ -22,7 +22,7 @@ pub use errand::{Answering, Errand};
 #[cfg(feature = "messaging")]
 pub use messaging::{Messaging, NODE_COMMAND, run_node};
 pub use needs::needs_of;
-pub use relocation::{MOVE_PHASES, Relocation, Standing, Taken};
+pub use relocation::{MOVE_PHASES, RELEASES, Relocation, Standing, Taken};
 pub use spec::{
     CommandSpec, DiskKind, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedReaction, ScriptedSpec,
     StatusPageSpec, SystemKind, SystemSpec, VerificationSpec,
@@ -141,6 +141,17 @@ pub trait System: Send + Sync {
             "a system of kind {} does not move anything: {what:?}",
             self.kind()
         ))
+    }
+
+    /// Has a node be another release from its next start on.
+    ///
+    /// # Errors
+    /// When there is no such node or release, or it could not be written down.
+    fn set_release(&self, node: &str, release: &str) -> Result<(), SystemError> {
+        Err(SystemError(format!(
+            "a system of kind {} has no releases: {node} can't be started as {release}",
+            self.kind()
+        )))
     }
 
     /// How far the operation of that number is; none when nobody knows of it.

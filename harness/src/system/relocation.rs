@@ -38,6 +38,10 @@ impl Relocation {
 /// The phases of a replica that moves.
 pub const MOVE_PHASES: &[&str] = &["add_learner", "catch_up", "enter_joint", "leave_joint", "aborting"];
 
+/// The releases that a scenario can name: the first version of the protocol, the second, and a build of the second that
+/// can't send.
+pub const RELEASES: &[&str] = &["1", "2", "2-bad"];
+
 /// A system took it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {

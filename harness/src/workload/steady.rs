@@ -2,24 +2,21 @@
 
 use std::time::Duration;
 
-use crate::{
-    base::expr::Expr,
-    history::Class,
-    workload::{ClassProgress, Progress},
-};
+use super::{ClassProgress, Progress};
+use crate::{base::expr::Expr, history::Class};
 
 /// The stretch that a workload's progress tells of.
-pub(super) const WINDOW: Duration = crate::workload::RECENT;
+pub const WINDOW: Duration = super::meter::RECENT;
 
 /// How one system's load goes, by the system's name.
-pub(super) type Going = (String, Progress);
+pub type Going = (String, Progress);
 
 /// What keeps the progress of the systems from satisfying the conditions, in words; empty when they all hold.
 ///
 /// A condition that names no system holds for each that has traffic of its class. A class without traffic in the last
 /// second satisfies nothing: silence is not success.
 #[must_use]
-pub(super) fn unmet(systems: &[Going], conditions: &[Expr]) -> Vec<String> {
+pub fn unmet(systems: &[Going], conditions: &[Expr]) -> Vec<String> {
     conditions
         .iter()
         .flat_map(|condition| unmet_one(systems, condition))
@@ -62,7 +59,7 @@ fn unmet_one(systems: &[Going], condition: &Expr) -> Vec<String> {
 /// What is said of sessions that were connected before and are not now; none when 99 % of as many are, which is also what
 /// the figure `sessions_back` counts.
 #[must_use]
-pub(super) fn away(before: u64, now: u64) -> Option<String> {
+pub fn away(before: u64, now: u64) -> Option<String> {
     let wanted = before.saturating_mul(99).div_ceil(100);
     (now < wanted).then(|| format!("{now} sessions are connected, {before} were before"))
 }

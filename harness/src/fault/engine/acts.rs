@@ -130,7 +130,9 @@ impl Shared {
                 let (at, text) = lever.doze().release(&fault.id, self.clock).await;
                 Ok(Evidence { at, text })
             }
-            Action::Transfer { .. } | Action::Relaunch { .. } | Action::Operate(_) => Ok(self.nodes.nothing_to_undo(self.clock.now())),
+            Action::Transfer { .. } | Action::Relaunch { .. } | Action::Operate(_) => {
+                Ok(self.nodes.nothing_to_undo(self.clock.now()))
+            }
         }
     }
 

@@ -21,6 +21,7 @@ impl Shared {
             recorder: self.recorder.clone(),
             journal: self.journal.clone(),
             clock: self.clock,
+            pulse: self.pulse.get().cloned(),
         };
         let journey = Journey {
             site: &site,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::interrupt::Interrupt;
+use super::rollout::Rollout;
 use crate::base::HumanDuration;
 use crate::fault::spec::SpecError;
 use crate::history::MigrationEnd;
@@ -34,6 +35,8 @@ pub struct Course {
 pub enum Work {
     /// The system is asked for it and does it by itself.
     Asked(Relocation),
+    /// The harness restarts nodes, one after the other.
+    Rolled(Rollout),
 }
 
 /// How an operation may end. Another end leaves the run without a green verdict: what was to be exercised was not.

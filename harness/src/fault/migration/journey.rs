@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use super::course::{Course, Work};
 use super::interrupt::{Interrupt, interrupt_id};
 use super::notes::{Note, Notes};
+use super::roller::{Roller, Rolling};
 use super::seen::Seen;
 use super::watcher::Watcher;
 use crate::backend::journal::Journal;
@@ -19,6 +20,7 @@ use crate::history::{
     Amounts, Event, FaultChange, FaultEvent, HarnessEvent, HarnessKind, MigrationChange, MigrationEnd, MigrationEvent,
     Recorder,
 };
+use crate::workload::Pulse;
 
 /// What an operation needs around it.
 pub(in crate::fault) struct Site {
@@ -28,6 +30,8 @@ pub(in crate::fault) struct Site {
     pub(in crate::fault) recorder: Recorder,
     pub(in crate::fault) journal: Journal,
     pub(in crate::fault) clock: RunClock,
+    /// How the system's load goes, where it has one.
+    pub(in crate::fault) pulse: Option<Pulse>,
 }
 
 /// One operation.
@@ -116,6 +120,7 @@ impl Journey<'_> {
                 // In a block of its own, so that nothing of the channel is held across what follows.
                 () = async { let _sender_is_ours = cancel.wait_for(|cancelled| *cancelled).await.is_ok(); } => {
                     controller.abort();
+                    self.leave_nobody_down(&notes).await;
                     break Ok(self.given_up(&looks.borrow()));
                 }
                 ended = &mut controller => Some(ended),
@@ -183,16 +188,32 @@ impl Journey<'_> {
 
     /// A controller that knows what the note says.
     fn controller(&self, note: Note, notes: &Arc<Notes>, seen: &watch::Sender<Seen>, deadline: Nanos) -> Controller {
-        let Note::Asked { what, operation } = note;
-        let watcher = Watcher {
-            system: Arc::clone(&self.site.nodes.system),
-            clock: self.site.clock,
-            notes: Arc::clone(notes),
-            chronicle: self.chronicle(),
-            seen: seen.clone(),
-            deadline,
-        };
-        tokio::spawn(watcher.run(what, operation))
+        match note {
+            Note::Asked { what, operation } => {
+                let watcher = Watcher {
+                    system: Arc::clone(&self.site.nodes.system),
+                    clock: self.site.clock,
+                    notes: Arc::clone(notes),
+                    chronicle: self.chronicle(),
+                    seen: seen.clone(),
+                    deadline,
+                };
+                tokio::spawn(watcher.run(what, operation))
+            }
+            Note::Rolling(state) => {
+                let roller = Roller {
+                    nodes: self.site.nodes.clone(),
+                    pulse: self.site.pulse.clone(),
+                    clock: self.site.clock,
+                    notes: Arc::clone(notes),
+                    chronicle: self.chronicle(),
+                    seen: seen.clone(),
+                    deadline,
+                    state: *state,
+                };
+                tokio::spawn(roller.run())
+            }
+        }
     }
 
     /// Kills the controller wherever it stands, and has another take over from the journal.
@@ -281,6 +302,19 @@ impl Journey<'_> {
         })
     }
 
+    /// A roll-out that is given up starts whomever it has ended.
+    async fn leave_nobody_down(&self, notes: &Notes) {
+        let Ok(Note::Rolling(state)) = notes.read().await else {
+            return;
+        };
+        let Some(node) = state.turn.map(|turn| turn.node) else {
+            return;
+        };
+        if let Err(why) = self.site.nodes.start(&[node]).await {
+            self.doubt(format!("{} was given up, and {}", self.id, String::from(why)));
+        }
+    }
+
     fn given_up(&self, seen: &Seen) -> Outcome {
         let at = self.site.clock.now();
         let phase = seen.entered.last().map_or("no phase", String::as_str);
@@ -305,16 +339,20 @@ impl Journey<'_> {
 
 impl Work {
     fn first_note(&self) -> Note {
-        let Self::Asked(what) = self;
-        Note::Asked {
-            what: what.clone(),
-            operation: None,
+        match self {
+            Self::Asked(what) => Note::Asked {
+                what: what.clone(),
+                operation: None,
+            },
+            Self::Rolled(rollout) => Note::Rolling(Box::new(Rolling::new(rollout.clone()))),
         }
     }
 
     /// The phases in the order in which they come; none where they come again and again.
     fn order(&self) -> Option<&'static [&'static str]> {
-        let Self::Asked(what) = self;
-        Some(what.phases())
+        match self {
+            Self::Asked(what) => Some(what.phases()),
+            Self::Rolled(_) => None,
+        }
     }
 }

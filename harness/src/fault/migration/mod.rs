@@ -13,13 +13,21 @@
 //! - `interrupt`: when it is hit, and how;
 //! - `journey`: controller and interrupt together, from the beginning to the end;
 //! - `watcher`: the controller of what the system does by itself;
+//! - `rollout`, `rolls`, `roller`: roll-outs, in which the harness itself is the operator, and their controller;
+//! - `gate`: what has to hold between two steps of one;
 //! - `notes`: what a controller leaves behind for the next one;
 //! - `seen`: what a controller has seen last, for whoever interrupts.
 
 mod course;
+mod gate;
 mod interrupt;
 mod journey;
 mod notes;
+#[cfg(test)]
+mod roll_tests;
+mod roller;
+mod rollout;
+mod rolls;
 mod seen;
 #[cfg(test)]
 mod tests;
@@ -28,5 +36,8 @@ mod watcher;
 pub(super) use course::Work;
 pub use course::{Course, Ends};
 pub(super) use course::{check_within, within};
+pub use gate::{Gate, Health};
 pub use interrupt::{Apart, Blow, Interrupt, Moment, Victim, interrupt_id};
 pub(super) use journey::{Journey, Site};
+pub use rollout::{By, OnRed, Rollout};
+pub(super) use rolls::Rolls;

@@ -4,11 +4,12 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::roller::Rolling;
 use crate::backend::journal::{Act, Journal};
 use crate::system::Relocation;
 
 /// What stands in the journal of an operation. The last note counts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
 pub(super) enum Note {
     /// The system is about to be asked for it, or was, where it has given it a number.
@@ -18,6 +19,8 @@ pub(super) enum Note {
         /// The number.
         operation: Option<u64>,
     },
+    /// How far the harness is with a roll-out.
+    Rolling(Box<Rolling>),
 }
 
 /// The notes of one operation.

@@ -15,7 +15,7 @@ use target_service::node::{NodeConfig, Plant};
 use super::{
     MessagingSpec, NODE_COMMAND, SystemError,
     edge::{self, LaidEdge},
-    page,
+    page, releases,
 };
 use crate::{
     backend::{Backend, LinkId, NodeSpec, Ready},
@@ -31,6 +31,8 @@ const EVERYWHERE_UP_TO: u32 = 5;
 const REPLICATION_FACTOR: u32 = 3;
 /// The file, beside a node's data, that lets it found its cluster.
 const PERMIT: &str = "bootstrap-permit";
+/// The setting that says which release nodes are: no key of their configuration, but two.
+const RELEASE: &str = "release";
 
 /// A system whose ports are taken and whose files are written.
 pub(super) struct Laid {
@@ -43,6 +45,8 @@ pub(super) struct Laid {
 
 pub(super) struct LaidNode {
     pub(super) spec: NodeSpec,
+    /// Its configuration file.
+    pub(super) config: PathBuf,
     id: u64,
     client_listen: SocketAddr,
 }
@@ -165,6 +169,7 @@ pub(super) async fn lay_out(
         std::fs::write(&file, text).map_err(|e| no(&format!("write {}", file.display()), &e))?;
         let laid = LaidNode {
             spec: node_spec(node, site.program, &file, node_dir, [client_listen, peer_listen]),
+            config: file,
             id: number,
             client_listen,
         };
@@ -292,7 +297,12 @@ fn config(
     if let Some(limit) = spec.login_per_s {
         config["bounds"]["logins_per_second"] = share(limit, spec.nodes).into();
     }
-    for (key, value) in &spec.settings {
+    if let Some(release) = spec.settings.get(RELEASE) {
+        let (protocol, build) = releases::settings(release.as_str().unwrap_or_default())?;
+        config["versions"]["protocol"] = protocol.into();
+        config["versions"]["build"] = build.as_str().into();
+    }
+    for (key, value) in spec.settings.iter().filter(|(key, _)| *key != RELEASE) {
         set(&mut config, key, value.clone())?;
     }
     let config: NodeConfig = serde_json::from_value(config).map_err(|e| wrong(&e))?;

@@ -7,6 +7,7 @@
 //! - `client`: how the load reaches the service.
 //! - `people`: how the social loads do; `contacts`: how those on address books do.
 //! - `moves`: what moves by the service's own means.
+//! - `releases`: what a node is started as.
 //! - `verification`: whoever carries codes, as a fault has it.
 //! - `home`: how opening the app, receipts and presence do.
 //! - `status`: what a node says of itself, in the words of histories.
@@ -20,6 +21,7 @@ mod layout;
 mod moves;
 mod page;
 mod people;
+mod releases;
 mod status;
 mod verification;
 
@@ -305,6 +307,12 @@ impl System for Messaging {
     async fn relocate(&self, what: &Relocation) -> Result<Taken, String> {
         let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
         moves::begin(direct, what).await
+    }
+
+    fn set_release(&self, node: &str, release: &str) -> Result<(), SystemError> {
+        let laid = self.laid()?.nodes.get(node);
+        let laid = laid.ok_or_else(|| SystemError(format!("there is no node {node} in system {}", self.name)))?;
+        releases::set(&laid.config, release)
     }
 
     async fn standing(&self, operation: u64) -> Option<Standing> {

@@ -110,6 +110,7 @@ fn translate(answer: &StatusAnswer) -> NodeStatus {
         groups: vec![group],
         backlog: 0,
         placement: None,
+        release: String::new(),
         gauges: gauges.into(),
     }
 }
