@@ -60,7 +60,8 @@ const PROGRESS_EVERY: u64 = 100;
 #[derive(Default)]
 struct Total {
     seeds: u64,
-    broken: Vec<u64>,
+    /// With the tests that run each.
+    broken: BTreeMap<u64, &'static str>,
     acknowledged: u64,
     delivered: u64,
     elections: u64,
@@ -81,7 +82,7 @@ impl Total {
             *self.acts.entry(kind).or_default() += count;
         }
         if !outcome.violations.is_empty() {
-            self.broken.push(seed);
+            self.broken.insert(seed, suite(outcome));
         }
     }
 }
@@ -121,23 +122,29 @@ fn resume(path: &PathBuf) -> io::Result<(BTreeSet<u64>, File)> {
 
 /// What broke, and how to see it again.
 fn complain(seed: u64, plant: Option<Plant>, outcome: &Outcome) -> String {
-    let suite = match outcome.rehearsed {
-        Some(_) => "migrations",
-        None => "sim_schedules",
-    };
     let mut text = format!("seed {seed} broke {} promises:", outcome.violations.len());
     for violation in &outcome.violations {
         let _ = write!(text, "\n  {violation}");
     }
+    let _ = write!(text, "\n  repeat: {}", repeat(seed, suite(outcome), plant));
+    text
+}
+
+/// The tests that run seeds like this one.
+const fn suite(outcome: &Outcome) -> &'static str {
+    match outcome.rehearsed {
+        Some(_) => "migrations",
+        None => "sim_schedules",
+    }
+}
+
+/// The command that runs one seed again.
+fn repeat(seed: u64, suite: &str, plant: Option<Plant>) -> String {
     let (features, planted) = plant.map_or_else(Default::default, |plant| {
         (" --features plants", format!("SIM_PLANT={} ", plant.as_str()))
     });
     let test = format!("--test {suite} chosen_seeds -- --nocapture");
-    let _ = write!(
-        text,
-        "\n  repeat: {planted}SIM_SEED={seed} cargo test -p target-service{features} {test}"
-    );
-    text
+    format!("{planted}SIM_SEED={seed} cargo test -p target-service{features} {test}")
 }
 
 fn main() -> ExitCode {
@@ -211,6 +218,9 @@ fn main() -> ExitCode {
     if total.broken.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("broken: {:?}", total.broken);
+    println!("broken: {:?}", total.broken.keys().collect::<Vec<_>>());
+    if let Some((first, suite)) = total.broken.first_key_value() {
+        println!("repeat the first: {}", repeat(*first, suite, plant));
+    }
     ExitCode::from(BROKEN)
 }

@@ -100,6 +100,7 @@ impl CallError {
             Self::Refused(refusal) => !matches!(
                 refusal.reason,
                 Reason::SessionEnded
+                    | Reason::NoSuchSession
                     | Reason::NoSuchUser
                     | Reason::NoSuchDevice
                     | Reason::NoSuchConversation
@@ -205,6 +206,7 @@ mod tests {
             (Reason::Overloaded, true),
             (Reason::Expired, true),
             (Reason::SessionEnded, false),
+            (Reason::NoSuchSession, false),
             (Reason::NoSuchUser, false),
             (Reason::Invalid, false),
         ] {

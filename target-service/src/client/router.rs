@@ -233,7 +233,9 @@ impl Router {
             | Reason::GroupFull
             | Reason::WrongCode
             | Reason::Resync => self.worked(target),
-            Reason::UnsupportedVersion
+            // These any node refuses, whoever leads.
+            Reason::NoSuchSession
+            | Reason::UnsupportedVersion
             | Reason::BrokenBuild
             | Reason::VerificationDown
             | Reason::Overloaded

@@ -271,6 +271,10 @@ impl Node {
                 let before = self.ramp_logins(&request);
                 self.answer(to, Ok(before));
             }
+            Request::Backup(request, to) => {
+                let answer = self.backup(&request);
+                self.answer(to, answer);
+            }
             Request::Digest(request, to) => {
                 let answer = self.digest(&request);
                 self.answer(to, answer);
@@ -332,6 +336,12 @@ impl Node {
         };
         if shard.led.is_none() || self.is_stopping() {
             return Err(self.not_leader(shard, now));
+        }
+        if shard.machine.awaits_generation() {
+            let soon = Duration::from_millis(self.config.timing.heartbeat_ms);
+            return Err(shard
+                .refusal(Reason::NotLeader, "the shard was restored, and begins")
+                .after(soon));
         }
         let (bound, waiting, what) = match proposes {
             true => (self.config.bounds.proposals_per_shard, shard.pending.len(), "proposals"),

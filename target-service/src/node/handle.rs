@@ -1,4 +1,4 @@
-//! How the world talks to a node's loop.
+//! How the world talks to a node's loop. Sessions are sealed outside, and numbers within.
 
 use std::{
     sync::{
@@ -11,14 +11,14 @@ use std::{
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
     AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
-    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
-    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
-    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
-    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
-    PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
-    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
-    SignUpRequest, SignUpResponse, StartOperationRequest, StartOperationResponse, StatusRequest, StatusResponse,
-    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    AcquitResponse, AuditRequest, AuditResponse, BackupRequest, BackupResponse, ChangeGroupRequest,
+    ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
+    HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse,
+    MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
+    PeerMessage, PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest,
+    RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest,
+    SetVerificationResponse, SignUpRequest, SignUpResponse, StartOperationRequest, StartOperationResponse,
+    StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,6 +28,7 @@ use super::{
     inbox::{FromPeer, Inbox, Queued, Reply, Room},
     metrics::Operations,
     requests::Request,
+    sessions::SessionSeal,
     versions::Protocols,
 };
 use crate::env::Clock;
@@ -47,6 +48,7 @@ pub struct NodeHandle {
     dropped: Arc<AtomicU64>,
     peer_room: Room,
     operations: Operations,
+    seal: SessionSeal,
 }
 
 /// The two ends of a node's queues: the handle for the fronts and the transport, the inbox for [`super::run`].
@@ -67,6 +69,7 @@ pub fn channel(config: &NodeConfig, clock: Clock) -> (NodeHandle, Inbox) {
         dropped: Arc::default(),
         peer_room: Room::new(config.bounds.peer_inbox_bytes),
         operations: Operations::default(),
+        seal: SessionSeal::new(config),
     };
     let inbox = Inbox {
         calls: calls_in,
@@ -196,10 +199,13 @@ impl ClientApi for NodeHandle {
     }
 
     async fn open_session(&self, request: OpenSessionRequest, call: Call) -> Answer<OpenSessionResponse> {
-        self.ask(call, |reply| Request::OpenSession(request, reply)).await
+        let opened = self.ask(call, |reply| Request::OpenSession(request, reply)).await?;
+        let session = self.seal.sealed(opened.session, request.user, request.device)?;
+        Ok(OpenSessionResponse { session, ..opened })
     }
 
-    async fn send(&self, request: SendRequest, mut call: Call) -> Answer<SendResponse> {
+    async fn send(&self, mut request: SendRequest, mut call: Call) -> Answer<SendResponse> {
+        request.session = self.seal.opened(request.session, request.sender, request.device);
         if request.timeout_ms > 0 {
             let asked = Duration::from_millis(u64::from(request.timeout_ms));
             call.timeout = Some(call.timeout.map_or(asked, |timeout| timeout.min(asked)));
@@ -207,11 +213,13 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::Send(request, reply)).await
     }
 
-    async fn subscribe(&self, request: SubscribeRequest, call: Call) -> Answer<Subscription> {
+    async fn subscribe(&self, mut request: SubscribeRequest, call: Call) -> Answer<Subscription> {
+        request.session = self.seal.opened(request.session, request.user, request.device);
         self.ask(call, |reply| Request::Subscribe(request, reply)).await
     }
 
-    async fn acknowledge(&self, request: AcknowledgeRequest, call: Call) -> Answer<AcknowledgeResponse> {
+    async fn acknowledge(&self, mut request: AcknowledgeRequest, call: Call) -> Answer<AcknowledgeResponse> {
+        request.session = self.seal.opened(request.session, request.user, request.device);
         self.ask(call, |reply| Request::Acknowledge(request, reply)).await
     }
 
@@ -219,31 +227,38 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::Presence(request, reply)).await
     }
 
-    async fn open(&self, request: OpenRequest, call: Call) -> Answer<OpenResponse> {
+    async fn open(&self, mut request: OpenRequest, call: Call) -> Answer<OpenResponse> {
+        self.seal.caller(&mut request.caller);
         self.ask(call, |reply| Request::Open(request, reply)).await
     }
 
-    async fn sync(&self, request: OpenRequest, call: Call) -> Answer<OpenResponse> {
+    async fn sync(&self, mut request: OpenRequest, call: Call) -> Answer<OpenResponse> {
+        self.seal.caller(&mut request.caller);
         self.ask(call, |reply| Request::Sync(request, reply)).await
     }
 
-    async fn acquit(&self, request: AcquitRequest, call: Call) -> Answer<AcquitResponse> {
+    async fn acquit(&self, mut request: AcquitRequest, call: Call) -> Answer<AcquitResponse> {
+        self.seal.caller(&mut request.caller);
         self.ask(call, |reply| Request::Acquit(request, reply)).await
     }
 
-    async fn import_contacts(&self, request: ImportContactsRequest, call: Call) -> Answer<ImportContactsResponse> {
+    async fn import_contacts(&self, mut request: ImportContactsRequest, call: Call) -> Answer<ImportContactsResponse> {
+        self.seal.caller(&mut request.caller);
         self.ask(call, |reply| Request::ImportContacts(request, reply)).await
     }
 
-    async fn contacts(&self, request: ContactsRequest, call: Call) -> Answer<ContactsResponse> {
+    async fn contacts(&self, mut request: ContactsRequest, call: Call) -> Answer<ContactsResponse> {
+        self.seal.caller(&mut request.caller);
         self.ask(call, |reply| Request::Contacts(request, reply)).await
     }
 
-    async fn change_group(&self, request: ChangeGroupRequest, call: Call) -> Answer<ChangeGroupResponse> {
+    async fn change_group(&self, mut request: ChangeGroupRequest, call: Call) -> Answer<ChangeGroupResponse> {
+        self.seal.caller(&mut request.caller);
         self.ask(call, |reply| Request::ChangeGroup(request, reply)).await
     }
 
-    async fn members(&self, request: MembersRequest, call: Call) -> Answer<MembersResponse> {
+    async fn members(&self, mut request: MembersRequest, call: Call) -> Answer<MembersResponse> {
+        self.seal.caller(&mut request.caller);
         self.ask(call, |reply| Request::Members(request, reply)).await
     }
 
@@ -251,7 +266,8 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::Audit(request, reply)).await
     }
 
-    async fn history(&self, request: HistoryRequest, call: Call) -> Answer<HistoryResponse> {
+    async fn history(&self, mut request: HistoryRequest, call: Call) -> Answer<HistoryResponse> {
+        self.seal.caller(&mut request.caller);
         self.ask(call, |reply| Request::History(request, reply)).await
     }
 
@@ -267,7 +283,8 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::TransferLeader(request, reply)).await
     }
 
-    async fn fence(&self, request: FenceRequest, call: Call) -> Answer<FenceResponse> {
+    async fn fence(&self, mut request: FenceRequest, call: Call) -> Answer<FenceResponse> {
+        self.seal.unchecked(&mut request.sessions);
         self.ask(call, |reply| Request::Fence(request, reply)).await
     }
 
@@ -289,6 +306,10 @@ impl ClientApi for NodeHandle {
 
     async fn ramp_logins(&self, request: RampLoginsRequest, call: Call) -> Answer<RampLoginsResponse> {
         self.ask(call, |reply| Request::RampLogins(request, reply)).await
+    }
+
+    async fn backup(&self, request: BackupRequest, call: Call) -> Answer<BackupResponse> {
+        self.ask(call, |reply| Request::Backup(request, reply)).await
     }
 
     async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse> {

@@ -73,6 +73,7 @@ impl Node {
             shard.epoch = self.map.epoch;
             shard.step_down();
         }
+        self.backups.lost(id, "has left this node");
         recover::forget_shard(id, &*self.disk, &mut self.log)?;
         self.quarantined.remove(&id);
         Ok(())

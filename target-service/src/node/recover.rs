@@ -85,7 +85,7 @@ pub(super) fn keep_map(disk: &dyn Disk, map: &PlacementMap) -> Result<(), Storag
     )?)
 }
 
-fn founding_map(config: &NodeConfig) -> PlacementMap {
+pub(super) fn founding_map(config: &NodeConfig) -> PlacementMap {
     let routes = Routes::new(config);
     let members = (0..routes.shards()).map(|shard| routes.members(shard).to_vec());
     placement::founded(config.epoch, &config.founding(), members)
@@ -198,6 +198,23 @@ pub(super) fn open_shard(
         forget_shard(id, &*disk, log)?;
     }
     let members = settle_members(id, founders, joins, log)?;
+    let machine = open_machine(id, config, disk)?;
+    reconcile(id, machine.applied(), &state_file(id), log)?;
+    let streams = Streams::new(config.seed);
+    let start = Start {
+        node: config.node,
+        log: log.shard(id),
+        members,
+        applied: machine.applied().0,
+        rng: streams.stream(&format!("election/{}/{id}", config.node)),
+    };
+    let replica = Replica::new(start, &tuning(config)).map_err(|source| NodeError::Replica { shard: id, source })?;
+    let rng = streams.stream(&format!("streams/{}/{id}", config.node));
+    Ok(Shard::new(id, replica, machine, config, map.epoch, rng))
+}
+
+/// Opens a shard's state, as of its last durable checkpoint; an empty one if there is none.
+pub(super) fn open_machine(id: u32, config: &NodeConfig, disk: Arc<dyn Disk>) -> Result<Machine, NodeError> {
     let mut database = StateDb::open(disk, &state_file(id))?;
     if config.retention.verify_state {
         database.verify()?;
@@ -215,18 +232,7 @@ pub(super) fn open_shard(
         machine.set_plant(config.plant);
         machine
     };
-    reconcile(id, machine.applied(), &state_file(id), log)?;
-    let streams = Streams::new(config.seed);
-    let start = Start {
-        node: config.node,
-        log: log.shard(id),
-        members,
-        applied: machine.applied().0,
-        rng: streams.stream(&format!("election/{}/{id}", config.node)),
-    };
-    let replica = Replica::new(start, &tuning(config)).map_err(|source| NodeError::Replica { shard: id, source })?;
-    let rng = streams.stream(&format!("streams/{}/{id}", config.node));
-    Ok(Shard::new(id, replica, machine, config, map.epoch, rng))
+    Ok(machine)
 }
 
 /// Makes the log continue the state. A snapshot is durable in the state before the log hears of it, so that a crash

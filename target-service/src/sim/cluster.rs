@@ -180,6 +180,7 @@ impl Cluster {
         let parts = Parts {
             clock,
             disk,
+            backups: None,
             transport: self.world.net.transport(id),
             observer: Some(self.world.net.observer()),
             #[cfg(feature = "plants")]
@@ -212,6 +213,8 @@ impl Cluster {
             founders: founders(&self.options).collect(),
             bootstrap: true,
             bootstrap_permit: None,
+            backup_dir: None,
+            backup_bytes_per_second: 8 << 20,
             client_listen: address,
             peer_listen: address,
             data_dir: "/".into(),
@@ -221,6 +224,7 @@ impl Cluster {
             epoch: 1,
             // Another boot draws other timeouts.
             seed: self.options.seed ^ boot.rotate_left(32),
+            session_key: String::new(),
             plant: self.options.plant,
             timing: Timing::default(),
             bounds: Bounds {

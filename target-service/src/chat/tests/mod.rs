@@ -6,4 +6,5 @@ mod examples;
 mod groups;
 mod model;
 mod planted;
+mod room;
 mod support;

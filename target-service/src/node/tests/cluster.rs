@@ -30,6 +30,8 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
         founders: Vec::new(),
         bootstrap: true,
         bootstrap_permit: None,
+        backup_dir: None,
+        backup_bytes_per_second: 8 << 20,
         client_listen: at,
         peer_listen: at,
         data_dir: "unused".into(),
@@ -38,6 +40,7 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
         everywhere_up_to: 5,
         epoch: 1,
         seed: 7,
+        session_key: String::new(),
         plant: None,
         timing: Default::default(),
         bounds: Default::default(),
@@ -100,10 +103,14 @@ pub(super) type Task = tokio::task::JoinHandle<Result<(), NodeError>>;
 pub(super) struct Cluster {
     pub(super) configs: BTreeMap<u64, NodeConfig>,
     pub(super) disks: BTreeMap<u64, SimDisk>,
+    /// Where backups go.
+    pub(super) backups: BTreeMap<u64, SimDisk>,
     pub(super) wire: Arc<Wire>,
     pub(super) tasks: BTreeMap<u64, Task>,
     pub(super) clock: Clock,
     pub(super) observer: Option<Arc<dyn Observer>>,
+    /// Of the map that callers have.
+    pub(super) epoch: u64,
 }
 
 impl Cluster {
@@ -111,19 +118,37 @@ impl Cluster {
         let mut cluster = Self {
             configs: BTreeMap::new(),
             disks: BTreeMap::new(),
+            backups: BTreeMap::new(),
             wire: Arc::default(),
             tasks: BTreeMap::new(),
             clock: Clock::new(Arc::new(StoppedWall)),
             observer: None,
+            epoch: 1,
         };
         for node in 1..=nodes {
             let mut config = config(node, nodes, shards);
             change(&mut config);
             cluster.configs.insert(node, config);
             cluster.disks.insert(node, SimDisk::new());
+            cluster.backups.insert(node, SimDisk::new());
         }
         (1..=nodes).for_each(|node| cluster.up(node));
         cluster
+    }
+
+    /// Nodes on disks that are there already, not started yet.
+    pub(super) fn of(configs: BTreeMap<u64, NodeConfig>, disks: BTreeMap<u64, SimDisk>) -> Self {
+        let backups = configs.keys().map(|node| (*node, SimDisk::new())).collect();
+        Self {
+            configs,
+            disks,
+            backups,
+            wire: Arc::default(),
+            tasks: BTreeMap::new(),
+            clock: Clock::new(Arc::new(StoppedWall)),
+            observer: None,
+            epoch: 1,
+        }
     }
 
     pub(super) fn up(&mut self, node: u64) {
@@ -137,6 +162,7 @@ impl Cluster {
         let parts = Parts {
             clock,
             disk: Arc::new(self.disks[&node].attach()),
+            backups: Some(Arc::new(self.backups[&node].attach())),
             transport: Arc::new(transport),
             observer: self.observer.clone(),
             #[cfg(feature = "plants")]
@@ -259,7 +285,7 @@ impl Cluster {
     pub(super) async fn person(&self, phone: &str) -> Person {
         let request = SignUpRequest {
             phone: phone.to_owned(),
-            epoch: 1,
+            epoch: self.epoch,
             code: String::new(),
         };
         let user = self
@@ -271,7 +297,7 @@ impl Cluster {
             let request = OpenSessionRequest {
                 user,
                 device,
-                epoch: 1,
+                epoch: self.epoch,
                 client_nonce: u64::from(device),
             };
             let opened = self
@@ -279,7 +305,11 @@ impl Cluster {
                 .await;
             sessions.insert(device, opened.session);
         }
-        Person { user, sessions }
+        Person {
+            user,
+            sessions,
+            epoch: self.epoch,
+        }
     }
 
     pub(super) async fn send(&self, from: &Person, to: &Person, client_id: u64) -> SendResponse {
@@ -299,7 +329,7 @@ impl Cluster {
             conversation,
             after,
             limit: 0,
-            epoch: 1,
+            epoch: self.epoch,
         };
         self.call(async |node| node.audit(request, patient()).await).await
     }
@@ -327,6 +357,7 @@ impl Cluster {
 pub(super) struct Person {
     pub(super) user: u64,
     pub(super) sessions: BTreeMap<u32, u64>,
+    pub(super) epoch: u64,
 }
 
 impl Person {
@@ -338,7 +369,7 @@ impl Person {
             recipient: to.user,
             client_id,
             body: format!("message {client_id}").into(),
-            epoch: 1,
+            epoch: self.epoch,
             timeout_ms: 0,
             group: 0,
         }
@@ -350,7 +381,7 @@ impl Person {
             conversation: ids::conversation_id(self.user, other.user),
             after: 0,
             limit: 0,
-            epoch: 1,
+            epoch: self.epoch,
             caller: Some(Caller {
                 user: self.user,
                 device: 1,
@@ -366,7 +397,7 @@ impl Person {
             session: self.sessions[&device],
             after,
             incarnation: 0,
-            epoch: 1,
+            epoch: self.epoch,
         }
     }
 }

@@ -143,6 +143,7 @@ async fn talkers(cluster: &Cluster, shards: u32) -> Vec<(Person, Person)> {
         }
     }
     let person = |at: usize| Person {
+        epoch: 1,
         user: people[at].user,
         sessions: people[at].sessions.clone(),
     };
