@@ -8,10 +8,9 @@ use std::{collections::BTreeMap, path::Path};
 use firedrill::{
     base::Nanos,
     history::{
-        Amounts, Announced, Answer, Class, Contact, Event, FORMAT, FaultChange, FaultEvent, GroupStatus, Header,
-        MigrationChange, MigrationEnd, MigrationEvent, Move, MovePhase, NodeStatus, Observed, Operation, Outcome,
-        Phase, PhaseEvent, Placement, ProcessChange, ProcessEvent, ReadBack, ReadItem, SessionChange, SessionEvent,
-        Shown, Statement, Subject, Told, Word, fuzz_read,
+        Announced, Answer, Class, Contact, Event, FORMAT, FaultChange, FaultEvent, GroupStatus, Header, Move,
+        MovePhase, NodeStatus, Observed, Operation, Outcome, Phase, PhaseEvent, Placement, ProcessChange, ProcessEvent,
+        ReadBack, ReadItem, SessionChange, SessionEvent, Shown, Statement, Subject, Told, Word, fuzz_read,
     },
     scenario::fuzz_load,
 };
@@ -138,7 +137,6 @@ fn events() -> Vec<Event> {
                 phase: MovePhase::Done,
             }],
         }),
-        release: "2".to_owned(),
         gauges: BTreeMap::from([("inbox".to_owned(), 2.0)]),
     };
     let phase = |ms, phase| Event::Phase(PhaseEvent { at: at(ms), phase });
@@ -230,39 +228,6 @@ fn events() -> Vec<Event> {
                 backlog: None,
                 reasons: vec!["3 sessions are there, of 4 that were".to_owned()],
             }),
-        }),
-        Event::Migration(MigrationEvent {
-            at: at(2300),
-            since: at(2296),
-            id: "1-move_replica".to_owned(),
-            kind: "move_replica".to_owned(),
-            system: system(),
-            operation: Some(7),
-            change: MigrationChange::Entered {
-                phase: "catch_up".to_owned(),
-                done: Amounts {
-                    items: 3,
-                    items_total: 9,
-                    bytes: 4096,
-                },
-            },
-        }),
-        Event::Migration(MigrationEvent {
-            at: at(2400),
-            since: at(2396),
-            id: "1-move_replica".to_owned(),
-            kind: "move_replica".to_owned(),
-            system: system(),
-            operation: Some(7),
-            change: MigrationChange::Ended {
-                how: MigrationEnd::Completed,
-                done: Amounts {
-                    items: 9,
-                    items_total: 9,
-                    bytes: 8192,
-                },
-                reason: "n1 says so".to_owned(),
-            },
         }),
         fault(
             3000,

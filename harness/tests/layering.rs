@@ -81,12 +81,7 @@ const SERVICE: &[(&str, &[&str])] = &[
     ("consensus", &["env", "storage", "chat"]),
     // The map of shards is data of the placement group.
     ("placement", &["consensus"]),
-    // Copies of shards on another disk: what they are made of, not who makes them.
-    ("backup", &["env", "chat"]),
-    (
-        "node",
-        &["env", "storage", "chat", "consensus", "placement", "plant", "backup"],
-    ),
+    ("node", &["env", "storage", "chat", "consensus", "placement", "plant"]),
     ("sim", &["env", "storage", "chat", "consensus", "placement", "node"]),
     ("grpc", &["env", "node"]),
     ("client", &["env", "chat", "node", "grpc", "discovery"]),

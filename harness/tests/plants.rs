@@ -121,6 +121,5 @@ negatives! {
     an_all_clear_that_comes_too_soon_is_caught: "false-all-clear",
     a_budget_that_can_not_be_met_is_exceeded: "impossible-budget",
     a_collapse_that_outlives_its_trigger_is_seen_to_last: "metastable",
-    a_build_that_fails_users_is_an_outage_without_a_gate: "bad-build-without-gate",
     a_steady_state_that_can_not_be_reached_is_inconclusive: "no-steady-state",
 }

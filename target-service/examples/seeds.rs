@@ -41,9 +41,6 @@ struct Args {
     /// Notes the seeds that were run, and leaves out those that it has
     #[arg(long)]
     state: Option<PathBuf>,
-    /// Cells of the matrix of operations, phases and hits, instead of schedules
-    #[arg(long)]
-    rehearsals: bool,
     /// A deliberate error, in a build that has them
     #[arg(long)]
     plant: Option<String>,
@@ -60,8 +57,7 @@ const PROGRESS_EVERY: u64 = 100;
 #[derive(Default)]
 struct Total {
     seeds: u64,
-    /// With the tests that run each.
-    broken: BTreeMap<u64, &'static str>,
+    broken: Vec<u64>,
     acknowledged: u64,
     delivered: u64,
     elections: u64,
@@ -82,7 +78,7 @@ impl Total {
             *self.acts.entry(kind).or_default() += count;
         }
         if !outcome.violations.is_empty() {
-            self.broken.insert(seed, suite(outcome));
+            self.broken.push(seed);
         }
     }
 }
@@ -126,25 +122,15 @@ fn complain(seed: u64, plant: Option<Plant>, outcome: &Outcome) -> String {
     for violation in &outcome.violations {
         let _ = write!(text, "\n  {violation}");
     }
-    let _ = write!(text, "\n  repeat: {}", repeat(seed, suite(outcome), plant));
-    text
-}
-
-/// The tests that run seeds like this one.
-const fn suite(outcome: &Outcome) -> &'static str {
-    match outcome.rehearsed {
-        Some(_) => "migrations",
-        None => "sim_schedules",
-    }
-}
-
-/// The command that runs one seed again.
-fn repeat(seed: u64, suite: &str, plant: Option<Plant>) -> String {
     let (features, planted) = plant.map_or_else(Default::default, |plant| {
         (" --features plants", format!("SIM_PLANT={} ", plant.as_str()))
     });
-    let test = format!("--test {suite} chosen_seeds -- --nocapture");
-    format!("{planted}SIM_SEED={seed} cargo test -p target-service{features} {test}")
+    let test = "--test sim_schedules chosen_seeds -- --nocapture";
+    let _ = write!(
+        text,
+        "\n  repeat: {planted}SIM_SEED={seed} cargo test -p target-service{features} {test}"
+    );
+    text
 }
 
 fn main() -> ExitCode {
@@ -177,10 +163,7 @@ fn main() -> ExitCode {
             if done.contains(&seed) {
                 continue;
             }
-            let mut options = match args.rehearsals {
-                true => SimOptions::rehearsal(seed),
-                false => SimOptions::from_seed(seed),
-            };
+            let mut options = SimOptions::from_seed(seed);
             options.plant = plant;
             let outcome = simulate(&options)?;
             let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,9 +201,6 @@ fn main() -> ExitCode {
     if total.broken.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("broken: {:?}", total.broken.keys().collect::<Vec<_>>());
-    if let Some((first, suite)) = total.broken.first_key_value() {
-        println!("repeat the first: {}", repeat(*first, suite, plant));
-    }
+    println!("broken: {:?}", total.broken);
     ExitCode::from(BROKEN)
 }

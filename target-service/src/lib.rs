@@ -4,7 +4,6 @@
 //! commands to replicas (`consensus`), makes them durable (`storage`) and applies them to the chat state (`chat`).
 //! Time, randomness, the network and the disk are reached only through `env`.
 
-pub mod backup;
 pub mod chat;
 pub mod client;
 pub mod consensus;

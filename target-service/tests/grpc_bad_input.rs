@@ -168,12 +168,12 @@ fn oversized_malformed_replayed_and_misrouted_requests_are_told_apart() {
             ..ann.message(bob.user, 1)
         };
         assert_eq!(reason(it.messaging.send(old_map).await), Reason::StaleRoute);
-        // Sessions that were never opened: made up, and the number that a counter would give next.
+        // A session of somebody else's, and one that was never opened.
         let stolen = SendRequest {
             session: ann.session ^ (1 << 48),
             ..ann.message(bob.user, 1)
         };
-        assert_eq!(reason(it.messaging.send(stolen).await), Reason::NoSuchSession);
+        assert_eq!(reason(it.messaging.send(stolen).await), Reason::SessionEnded);
         let ahead = SubscribeRequest {
             user: bob.user,
             device: 1,

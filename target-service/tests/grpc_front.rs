@@ -9,15 +9,15 @@ use std::{
 
 use firedrill_proto::chat::v1::{
     AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
-    AcquitResponse, AuditRequest, AuditResponse, BackupRequest, BackupResponse, BackupStatus, ChangeGroupRequest,
-    ChangeGroupResponse, ContactsRequest, ContactsResponse, Delivery, DigestRequest, DigestResponse, FenceRequest,
-    FenceResponse, HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse, MembersRequest,
-    MembersResponse, MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest,
-    OpenSessionResponse, Position, PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse,
-    RequestCodeRequest, RequestCodeResponse, Route, RoutesRequest, RoutesResponse, SendRequest, SendResponse,
-    SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StartOperationRequest,
-    StartOperationResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest,
-    TransferLeaderResponse, messaging_client::MessagingClient, subscribe_event::Event,
+    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, Delivery, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest,
+    HistoryResponse, ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse,
+    MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
+    Position, PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest,
+    RequestCodeResponse, Route, RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest,
+    SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent,
+    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse, messaging_client::MessagingClient,
+    subscribe_event::Event,
 };
 use target_service::{
     client::{CallError, ChannelOptions, Channels, Client, StreamEnd, UnknownCause},
@@ -69,15 +69,6 @@ impl ClientApi for Scripted {
             delay_ms: request.delay_ms,
             failing: request.failing,
         })
-    }
-
-    async fn backup(&self, request: BackupRequest, _: Call) -> Answer<BackupResponse> {
-        let id = request.id;
-        let status = Some(BackupStatus {
-            id,
-            ..BackupStatus::default()
-        });
-        Ok(BackupResponse { status })
     }
 
     async fn ramp_logins(&self, request: RampLoginsRequest, _: Call) -> Answer<RampLoginsResponse> {
@@ -198,13 +189,6 @@ impl ClientApi for Scripted {
     async fn move_replica(&self, request: MoveReplicaRequest, _: Call) -> Answer<MoveReplicaResponse> {
         Ok(MoveReplicaResponse {
             operation: request.from * 10 + request.to,
-        })
-    }
-
-    async fn start_operation(&self, request: StartOperationRequest, _: Call) -> Answer<StartOperationResponse> {
-        Ok(StartOperationResponse {
-            operation: u64::from(request.dry_run),
-            ..StartOperationResponse::default()
         })
     }
 

@@ -31,8 +31,6 @@ pub enum Capability {
     Verification,
     /// The system moves a replica when asked.
     Placement,
-    /// The system's nodes can be started as another release, and say which one they are.
-    Releases,
     /// The system has a directory in which gateways are found, and which can be made to answer something else.
     Discovery,
 }
@@ -54,7 +52,6 @@ impl Capability {
             Self::Sessions => "sessions",
             Self::Verification => "verification",
             Self::Placement => "placement",
-            Self::Releases => "releases",
             Self::Discovery => "discovery",
         }
     }

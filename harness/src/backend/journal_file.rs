@@ -150,14 +150,6 @@ impl Journal {
         self.open().undone.values().cloned().collect()
     }
 
-    /// What the file itself says is done and not undone, whatever this process remembers. Blocks for the disk.
-    ///
-    /// # Errors
-    /// When it can not be read.
-    pub fn on_disk(&self) -> Result<Replay, JournalError> {
-        read(&self.shared.path)
-    }
-
     /// Ends the journal: when everything is undone the pointer to it goes away, and true is returned.
     ///
     /// # Errors

@@ -41,14 +41,6 @@ pub enum Act {
         /// How it is undone.
         undo: Undo,
     },
-    /// How far an operation is that the run has begun: what whoever goes on with it needs to know. Nothing to undo: it
-    /// belongs to the system, and ends with the system's processes.
-    Operation {
-        /// The fault that asked for it.
-        id: String,
-        /// What its controller noted.
-        note: serde_json::Value,
-    },
 }
 
 /// How a fault is undone once the run that applied it is gone.

@@ -100,8 +100,6 @@ impl PartialEq for Expr {
     }
 }
 
-impl Eq for Expr {}
-
 /// Why an expression could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExprError {

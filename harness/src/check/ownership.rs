@@ -10,7 +10,7 @@ use std::{
 use super::{Promise, Tally, words};
 use crate::{
     base::Nanos,
-    history::{Class, FaultWindow, History, Migration, Move, MovePhase, Outcome, SystemView},
+    history::{Class, History, Move, MovePhase, Outcome, SystemView},
 };
 
 /// How long a part may have no owner that answers, once a move is done and somebody asks.
@@ -90,24 +90,12 @@ fn ends(system: &SystemView) -> Vec<Ended<'_>> {
     done.into_values().collect()
 }
 
-/// The groups that have left nodes for good, with the nodes: what these held is no replica any more. A node to which a move
-/// was taken back holds none either.
+/// The groups that have left nodes for good, with the nodes: what these held is no replica any more.
 pub(super) fn left(system: &SystemView) -> BTreeSet<(&str, &str)> {
-    let words = system
-        .observed
-        .iter()
-        .filter_map(|it| it.status.as_ref()?.placement.as_ref());
-    let over = words.flat_map(|placement| &placement.moves);
-    let over = over.filter(|it| matches!(it.phase, MovePhase::Done | MovePhase::Aborted));
-    let by_number: BTreeMap<u64, &Move> = over.map(|it| (it.id, it)).collect();
     let mut left = BTreeSet::new();
-    for it in by_number.into_values() {
-        let (leaves, stays) = match it.phase {
-            MovePhase::Aborted => (&it.to, &it.from),
-            _ => (&it.from, &it.to),
-        };
-        left.insert((it.group.as_str(), leaves.as_str()));
-        left.remove(&(it.group.as_str(), stays.as_str()));
+    for Ended { it, .. } in ends(system) {
+        left.insert((it.group.as_str(), it.from.as_str()));
+        left.remove(&(it.group.as_str(), it.to.as_str()));
     }
     left
 }
@@ -176,19 +164,13 @@ fn claims(system: &SystemView, moved: &Ended<'_>, tally: &mut Tally) {
     }
 }
 
-/// Whether a fault is itself something that moves: that takes nothing away.
-fn is_move(history: &History, fault: &FaultWindow) -> bool {
-    let asked_for = |it: &Migration| it.id == fault.id && it.operation.is_some();
-    fault.kind == "move_replica" || history.migrations.iter().any(asked_for)
-}
-
 fn somebody(history: &History, system: &SystemView, moved: &Ended<'_>, tally: &mut Tally) {
     let until = history.load_end().min(moved.back);
     let due = moved.done.plus(SERVED_WITHIN);
     // A fault that lasts may be what keeps everybody from answering, and so may one that has only just ended.
     let hit = history.faults_of(&system.name).any(|fault| {
         let ended = fault.ended().map_or(Nanos(u64::MAX), |at| at.plus(SERVED_WITHIN));
-        fault.effective.is_some_and(|bit| bit < until) && ended > moved.done && !is_move(history, fault)
+        fault.effective.is_some_and(|bit| bit < until) && ended > moved.done && fault.kind != "move_replica"
     });
     let asked: Vec<_> = system
         .attempts

@@ -357,7 +357,7 @@ fn unhealed(dir: &Path) -> String {
                 Act::Mount { at, .. } => {
                     text.push_str(&format!("\n  {} stays mounted, and serves nobody", at.display()))
                 }
-                Act::Start { .. } | Act::Started { .. } | Act::Operation { .. } => {}
+                Act::Start { .. } | Act::Started { .. } => {}
             }
         }
     }

@@ -11,6 +11,7 @@ use super::{
     live::{Ended, Tick},
     runs::{Injected, RunError},
     stage::Stage,
+    steady,
     steps::Play,
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     fault::FaultSpec,
     history::{Event, HarnessEvent, HarnessKind, Phase, PhaseEvent, Recorder},
     plan::Plan,
-    workload::{Progress, steady},
+    workload::Progress,
 };
 
 /// How often the load is looked at.

@@ -13,6 +13,7 @@ mod observer;
 mod reader;
 mod runs;
 mod stage;
+mod steady;
 mod steps;
 mod whole;
 

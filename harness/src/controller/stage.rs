@@ -90,8 +90,7 @@ impl Stage {
             streams: common.streams,
         })
         .with_lease(lease_of(plan))
-        .with_lever(workload.lever())
-        .with_pulse(workload.pulse());
+        .with_lever(workload.lever());
         Ok(Self {
             name: spec.name.clone(),
             system,

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::{
     drive::{Halt, Order, Run, TICK, stopped},
     runs::{Injected, RunError},
+    steady,
 };
 use crate::{
     base::{Nanos, RunClock},
@@ -17,7 +18,6 @@ use crate::{
     history::HarnessKind,
     plan::{Start, StepPlan},
     scenario::WhenEvent,
-    workload::steady,
 };
 
 /// A step is prepared this long before its instant: whom it hits is asked, and its undo is on disk, when it comes.

@@ -20,7 +20,6 @@ mod handover;
 mod isolate;
 mod kill;
 mod load;
-mod migration;
 mod move_replica;
 mod network;
 mod nodes;
@@ -28,13 +27,10 @@ mod partition;
 mod power_loss;
 mod relaunch;
 mod restart;
-mod roll;
-mod rollback;
 mod scene;
 mod spec;
 mod stop;
 mod transfer_leader;
-mod upgrade;
 mod verbs;
 mod verification;
 
@@ -49,25 +45,17 @@ pub use freeze::Freeze;
 pub use isolate::Isolate;
 pub use kill::Kill;
 pub use load::Load;
-pub use migration::{
-    Apart, Blow, By, Course, Ends, Gate, Health, Interrupt, Moment, OnRed, Rollout, Victim, interrupt_id,
-};
 pub use move_replica::MoveReplica;
 pub use partition::{Form, Partition};
 pub use power_loss::PowerLoss;
 pub use relaunch::Relaunch;
 pub use restart::Restart;
-pub use roll::Roll;
-pub use rollback::Rollback;
 pub use scene::{Action, Resolved, Rules, Scene};
 pub use spec::{Group, SpecError, Verb, VerbInfo};
 pub use stop::Stop;
 pub use transfer_leader::TransferLeader;
-pub use upgrade::Upgrade;
 pub use verbs::{ALL, FaultSpec, find};
 pub use verification::Verification;
-
-pub use crate::system::RELEASES;
 
 #[cfg(test)]
 mod tests;

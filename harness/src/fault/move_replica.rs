@@ -3,12 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::migration::{Course, Ends, Interrupt, Work, check_within, within};
 use super::scene::{Action, Resolved, Scene};
 use super::spec::{Group, SpecError, Verb, VerbInfo};
 use crate::backend::Capability;
-use crate::base::HumanDuration;
-use crate::system::{MOVE_PHASES, Relocation};
+use crate::system::Errand;
 use crate::target::{self, Roster, ShardRef, Target};
 
 /// Which shard's replica moves, and between whom.
@@ -22,15 +20,6 @@ pub struct MoveReplica {
     pub from: Option<Target>,
     /// Whom it comes to: the first of the target's nodes that does not hold the shard.
     pub to: Target,
-    /// Where it is hit in the middle.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interrupt: Option<Interrupt>,
-    /// How it may end. With the move done unless said; one that is interrupted may be taken back too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ends: Option<Ends>,
-    /// How long it may take. 60s unless said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub within: Option<HumanDuration>,
 }
 
 impl MoveReplica {
@@ -45,7 +34,7 @@ impl Verb for MoveReplica {
         name: "move_replica",
         group: Group::Migration,
         summary: "one replica of a shard moves to another node, as the placement group does it; nothing to heal",
-        evidence: "the placement group took the move; it has ended once a node's map says so",
+        evidence: "the placement group took the move; it has ended once the map says that it is done",
         example: "move_replica: { shard: 0, to: all }",
         needs: &[Capability::Placement, Capability::Observe],
         heals: false,
@@ -53,10 +42,6 @@ impl Verb for MoveReplica {
 
     fn check(&self, roster: &Roster) -> Result<(), SpecError> {
         target::check(&self.from(), roster)?;
-        check_within(self.within)?;
-        if let Some(interrupt) = &self.interrupt {
-            interrupt.check(MOVE_PHASES)?;
-        }
         Ok(target::check(&self.to, roster)?)
     }
 
@@ -84,21 +69,12 @@ impl Verb for MoveReplica {
             affected: Vec::new(),
             left_out: Vec::new(),
             needs: vec![group.clone()],
-            action: Action::Operate(Box::new(Course {
-                work: Work::Asked(Relocation::MoveReplica {
-                    group,
-                    from: leaves.clone(),
-                    to: comes.clone(),
-                }),
-                interrupt: self.interrupt.clone(),
-                within: within(self.within),
-                ends: Ends::or_default(self.ends, self.interrupt.is_some()),
-            })),
+            action: Action::Errand(Errand::MoveReplica {
+                group,
+                from: leaves.clone(),
+                to: comes.clone(),
+            }),
         })
-    }
-
-    fn interrupt(&self) -> Option<&Interrupt> {
-        self.interrupt.as_ref()
     }
 
     fn targets(&self) -> Vec<&Target> {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
-use super::migration::Course;
 use super::spec::SpecError;
 use crate::backend::{Direction, Endpoint, LinkId, LinkRule, Plane};
 use crate::system::Errand;
@@ -97,8 +96,6 @@ pub enum Action {
     },
     /// Ask the system itself for it; undone by asking it to end it.
     Errand(Errand),
-    /// Begin an operation and see to it until it ends; nothing to undo.
-    Operate(Box<Course>),
     /// Have devices fall silent; undone by having them go on.
     Doze {
         /// Which share of them.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::migration::Interrupt;
 use super::scene::{Resolved, Scene};
 use crate::backend::{Capability, Plane};
 use crate::target::{self, Roster, Target, TargetError};
@@ -24,8 +23,6 @@ pub enum Group {
     Discovery,
     /// What operators move.
     Migration,
-    /// Which release nodes run.
-    Deploy,
     /// What happens to services outside that the system needs.
     Dependency,
 }
@@ -42,7 +39,6 @@ impl Group {
             Self::Client => "client",
             Self::Discovery => "discovery",
             Self::Migration => "migration",
-            Self::Deploy => "deploy",
             Self::Dependency => "dependency",
         }
     }
@@ -118,11 +114,6 @@ pub trait Verb {
     /// # Errors
     /// As [`Verb::check`], and when nobody fits at this moment.
     fn resolve(&self, scene: &mut Scene<'_>) -> Result<Resolved, SpecError>;
-
-    /// Where it is hit in the middle, of an operation.
-    fn interrupt(&self) -> Option<&Interrupt> {
-        None
-    }
 
     /// Everything it needs, its targets and plane included.
     fn needs(&self) -> BTreeSet<Capability> {

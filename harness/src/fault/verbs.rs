@@ -5,14 +5,12 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::migration::Interrupt;
 use super::scene::{Resolved, Scene};
 use super::spec::{SpecError, Verb as _, VerbInfo};
 use super::{
     delay::Delay, discovery::Discovery, doze::Doze, flap::Flap, freeze::Freeze, isolate::Isolate, kill::Kill,
     load::Load, move_replica::MoveReplica, partition::Partition, power_loss::PowerLoss, relaunch::Relaunch,
-    restart::Restart, roll::Roll, rollback::Rollback, stop::Stop, transfer_leader::TransferLeader, upgrade::Upgrade,
-    verification::Verification,
+    restart::Restart, stop::Stop, transfer_leader::TransferLeader, verification::Verification,
 };
 use crate::backend::{Capability, Plane};
 use crate::target::{Roster, Target};
@@ -36,9 +34,6 @@ macro_rules! for_each_verb {
             flap: Flap,
             transfer_leader: TransferLeader,
             move_replica: MoveReplica,
-            roll: Roll,
-            upgrade: Upgrade,
-            rollback: Rollback,
             load: Load,
             relaunch: Relaunch,
             verification: Verification,
@@ -92,12 +87,6 @@ macro_rules! define {
             #[must_use]
             pub fn plane(&self) -> Option<Plane> {
                 match self { $(Self::$Verb(verb) => verb.plane(),)* }
-            }
-
-            /// Where it is hit in the middle, of an operation.
-            #[must_use]
-            pub fn interrupt(&self) -> Option<&Interrupt> {
-                match self { $(Self::$Verb(verb) => verb.interrupt(),)* }
             }
 
             /// Everything it needs of a backend and a system.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Announced, ChangeKind, GroupChange, Marks, MigrationEvent, Noticed, Placement, Told};
+use super::{Announced, ChangeKind, GroupChange, Marks, Noticed, Placement, Told};
 use crate::base::Nanos;
 
 /// The version of the format that this build writes.
@@ -44,8 +44,6 @@ pub enum Event {
     Session(SessionEvent),
     /// A fault moved on.
     Fault(FaultEvent),
-    /// An operation that an operator began moved on.
-    Migration(MigrationEvent),
     /// What a system said of itself.
     Observed(Observed),
     /// What the status page said.
@@ -70,7 +68,6 @@ impl Event {
             Self::Told(e) => e.ended,
             Self::Session(e) => e.at,
             Self::Fault(e) => e.at,
-            Self::Migration(e) => e.at,
             Self::Observed(e) => e.at,
             Self::Announced(e) => e.at,
             Self::Read(e) => e.ended,
@@ -482,9 +479,6 @@ pub struct NodeStatus {
     /// Where the parts are, of a service whose parts move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
-    /// Which release the node says that it runs; empty where it says none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub release: String,
     /// Everything else worth a number: queue depths, log bytes, fsync latencies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub gauges: BTreeMap<String, f64>,

@@ -11,7 +11,6 @@ mod home;
 mod index;
 mod items;
 mod membership;
-mod migration;
 mod placement;
 mod reader;
 mod recorder;
@@ -32,7 +31,6 @@ pub use facts::{HOLD, LAG_P99_MS_MAX, LoadFacts, PHASE_OPERATIONS_MIN, RunFacts,
 pub use home::{Marks, Online, Thread, UNREAD_MAX};
 pub use items::{Fate, Item, Logical};
 pub use membership::{Membership, Stay};
-pub use migration::{Amounts, Migration, MigrationChange, MigrationEnd, MigrationEvent, MigrationPhase, migrations};
 pub use placement::{Move, MovePhase, Placement};
 pub use reader::{HistoryError, ReadLimits, Recorded, fuzz_read, read, read_from, read_header};
 pub use recorder::{Recorder, RecorderLimits, Subscription};

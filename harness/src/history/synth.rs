@@ -320,7 +320,6 @@ impl Script {
                         }],
                         backlog: 0,
                         placement: None,
-                        release: String::new(),
                         gauges: BTreeMap::new(),
                     }),
                 }));

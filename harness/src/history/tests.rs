@@ -297,7 +297,6 @@ fn observed() -> impl Strategy<Value = Event> {
                 groups,
                 backlog,
                 placement: None,
-                release: String::new(),
                 gauges,
             }
         });

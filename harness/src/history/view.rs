@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Announced, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Membership, Migration, Noticed, Observed,
-    Operation, Phase, Phases, ProcessEvent, ReadBack, RunFacts, SessionEvent, Shown, Told, Trace, fault_windows,
+    Announced, Event, FaultWindow, HarnessEvent, HarnessKind, Header, Membership, Noticed, Observed, Operation, Phase,
+    Phases, ProcessEvent, ReadBack, RunFacts, SessionEvent, Shown, Told, Trace, fault_windows,
     items::{Fate, Item, Logical},
-    migrations,
 };
 use crate::base::Nanos;
 
@@ -21,8 +20,6 @@ pub struct History {
     pub phases: Phases,
     /// The faults of all systems, see [`fault_windows`].
     pub faults: Vec<FaultWindow>,
-    /// The operations that operators began, of all systems.
-    pub migrations: Vec<Migration>,
     /// What the harness noticed about itself.
     pub harness: Vec<HarnessEvent>,
     /// The systems, by name.
@@ -138,12 +135,11 @@ impl History {
         }
         let ended = events.iter().map(Event::at).max().unwrap_or_default();
         let trace = Trace::of(&header, &events);
-        let (mut phases, mut faults, mut harness, mut moved) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut phases, mut faults, mut harness) = (Vec::new(), Vec::new(), Vec::new());
         for event in events {
             match event {
                 Event::Phase(e) => phases.push(e),
                 Event::Fault(e) => faults.push(e),
-                Event::Migration(e) => moved.push(e),
                 Event::Harness(e) => harness.push(e),
                 Event::Op(e) => view(&mut systems, &e.system.clone()).attempts.push(e),
                 Event::Shown(e) => view(&mut systems, &e.system.clone()).shown.push(e),
@@ -157,7 +153,6 @@ impl History {
             }
         }
         faults.sort_by_key(|e| e.at);
-        moved.sort_by_key(|e| e.at);
         harness.sort_by_key(|e| e.at);
         for system in systems.values_mut() {
             system.index();
@@ -167,7 +162,6 @@ impl History {
             facts,
             phases: Phases::new(&phases),
             faults: fault_windows(&faults),
-            migrations: migrations(&moved),
             harness,
             systems,
             ended,

@@ -129,7 +129,6 @@ pub fn capabilities_of(system: &SystemEntry) -> BTreeSet<Capability> {
             Capability::Observe,
             Capability::LeaderTransfer,
             Capability::Placement,
-            Capability::Releases,
             Capability::VolatileDisk,
             Capability::Load,
             Capability::Sessions,
@@ -245,12 +244,6 @@ fn messaging(system: &SystemEntry) -> MessagingSpec {
         let from = whole((ramp.from.per_s() / f64::from(nodes.max(1))).ceil());
         let ramp = json!({ "from_per_second": from, "over_ms": ramp.over.as_millis() });
         settings.insert("login_ramp".to_owned(), ramp);
-    }
-    if let Some(release) = &system.release {
-        settings.insert("release".to_owned(), release.clone().into());
-    }
-    if let Some(finalize) = system.finalize {
-        settings.insert("versions.finalize".to_owned(), finalize.into());
     }
     for protection in system.without.iter().flatten() {
         settings.insert(format!("protections.{}", protection.name()), false.into());

@@ -7,7 +7,6 @@ use crate::{base::Nanos, check::Verdict, history::Phase, recovery::Row};
 
 use super::{
     judgement::Judgement,
-    operations::{OperationFigures, operations},
     output::Output,
     run_json,
     series::{Bucket, series},
@@ -55,7 +54,6 @@ impl Output for Html {
                     promises => Value::from(Serde(promises(judgement))),
                     budgets => Value::from(Serde(budgets(judgement))),
                     faults => Value::from(Serde(faults(judgement))),
-                    operations => Value::from(Serde(operation_rows(judgement))),
                     ratios => Value::from(Serde(tabular(&facts.ratios))),
                     provenance => Value::from(Serde(tabular(&facts.provenance))),
                     data => data(judgement)?,
@@ -221,55 +219,6 @@ fn faults(judgement: &Judgement) -> Vec<FaultCells> {
 }
 
 #[derive(Serialize)]
-struct OperationCells {
-    id: String,
-    outcome: &'static str,
-    figures: Vec<String>,
-    reason: String,
-    phases: Vec<(String, Vec<String>)>,
-}
-
-fn operation_rows(judgement: &Judgement) -> Vec<OperationCells> {
-    let human = |ms: f64, bound: f64| crate::recovery::Figure::millis(ms, bound).human();
-    let cells = |one: OperationFigures| {
-        let ms = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| human(ms, one.bound_ms));
-        let extra = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| format!("{ms:+.1} ms"));
-        OperationCells {
-            figures: vec![
-                ms(Some(one.lasted_ms)),
-                ms(one.cut_over_gap_ms),
-                ms(one.cut_over_p99_ms),
-                format!("{} / {}", extra(one.copy_extra_p50_ms), extra(one.copy_extra_p99_ms)),
-                ms(one.catch_up_ms),
-                ms(Some(one.reduced_redundancy_ms)),
-                one.failed.to_string(),
-                one.amounts.items.to_string(),
-                one.amounts.bytes.to_string(),
-            ],
-            phases: one
-                .phases
-                .iter()
-                .map(|phase| {
-                    let cells = vec![
-                        human(phase.to_ms - phase.from_ms, phase.bound_ms),
-                        human(phase.bound_ms, 0.0),
-                        phase.amounts.items.to_string(),
-                        format!("{}/s", phase.amounts.items_per_s),
-                        phase.amounts.bytes.to_string(),
-                        format!("{}/s", phase.amounts.bytes_per_s),
-                    ];
-                    (phase.name.clone(), cells)
-                })
-                .collect(),
-            id: one.id,
-            outcome: one.outcome,
-            reason: one.reason,
-        }
-    };
-    operations(&judgement.history).into_iter().map(cells).collect()
-}
-
-#[derive(Serialize)]
 struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
@@ -293,9 +242,6 @@ fn tabular(rows: &[Vec<(String, String)>]) -> Option<Table> {
     Some(Table { head, rows })
 }
 
-/// A phase's name, and from when to when it lasted, ms.
-type PhaseBar = (String, f64, f64);
-
 /// What the pictures are drawn from.
 #[derive(Serialize)]
 struct Data<'a> {
@@ -304,8 +250,6 @@ struct Data<'a> {
     to_ms: f64,
     phases: Vec<(Phase, f64)>,
     faults: Vec<(&'a str, f64, f64)>,
-    /// What operators began: the name, and each phase from when to when.
-    operations: Vec<(String, Vec<PhaseBar>)>,
     systems: Vec<SystemData<'a>>,
 }
 
@@ -396,16 +340,6 @@ fn data(judgement: &Judgement) -> Result<Value, minijinja::Error> {
             .iter()
             .filter(|f| f.bursts == 0)
             .filter_map(|f| Some((f.id.as_str(), ms(f.effective?), ms(f.ended().unwrap_or(to)))))
-            .collect(),
-        operations: operations(history)
-            .into_iter()
-            .map(|one| {
-                let bars = one.phases.into_iter();
-                (
-                    one.id,
-                    bars.map(|phase| (phase.name, phase.from_ms, phase.to_ms)).collect(),
-                )
-            })
             .collect(),
         systems,
     };

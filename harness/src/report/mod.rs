@@ -13,7 +13,6 @@ mod hlog;
 mod html;
 mod judgement;
 mod junit;
-mod operations;
 mod otlp;
 mod output;
 mod readings;

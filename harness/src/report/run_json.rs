@@ -5,13 +5,7 @@ use serde::Serialize;
 
 use crate::{base::Nanos, recovery::Row};
 
-use super::{
-    budget::BudgetResult,
-    judgement::Judgement,
-    operations::{OperationFigures, operations},
-    output::Output,
-    repeated::Repeated,
-};
+use super::{budget::BudgetResult, judgement::Judgement, output::Output, repeated::Repeated};
 
 /// The version of the contract.
 pub const SCHEMA: &str = "firedrill.run/v1";
@@ -54,9 +48,6 @@ pub struct RunDocument<'a> {
     recovery: Vec<&'a Row>,
     /// Distributions over the faults of a kind.
     repeated: &'a [Repeated],
-    /// What operators began: phases, and what clients and replicas saw of them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    operations: Vec<OperationFigures>,
     promises: Vec<PromiseDocument<'a>>,
     budgets: &'a [BudgetResult],
     load: LoadDocument,
@@ -159,7 +150,6 @@ pub fn document(judgement: &Judgement) -> RunDocument<'_> {
             .collect(),
         recovery: judgement.rows().collect(),
         repeated: &judgement.repeated,
-        operations: operations(&judgement.history),
         promises: judgement
             .findings
             .iter()

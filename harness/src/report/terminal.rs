@@ -13,7 +13,6 @@ use super::{
     bars::bar,
     budget::BudgetVerdict,
     judgement::Judgement,
-    operations::operations,
     series::{Series, series},
 };
 
@@ -21,8 +20,6 @@ use super::{
 const COLUMNS: usize = 72;
 /// Reasons shown before the rest is only counted.
 const REASONS_MAX: usize = 6;
-/// Phases of an operation shown before the rest is only counted.
-const PHASES_MAX: usize = 10;
 /// Faults shown before the rest is only counted.
 const FAULTS_MAX: usize = 12;
 
@@ -67,7 +64,6 @@ pub fn summary(judgement: &Judgement, colour: bool) -> String {
     let _ = headline(&mut out, judgement, paint)
         .and_then(|()| timeline(&mut out, judgement, paint))
         .and_then(|()| faults(&mut out, judgement, paint))
-        .and_then(|()| phases(&mut out, judgement, paint))
         .and_then(|()| table(&mut out, judgement, paint))
         .and_then(|()| distributions(&mut out, judgement, paint))
         .and_then(|()| budgets(&mut out, judgement, paint))
@@ -233,51 +229,6 @@ fn faults(out: &mut String, judgement: &Judgement, paint: Paint) -> std::fmt::Re
     }
     if faults.len() > FAULTS_MAX {
         writeln!(out, "    and {} more", faults.len() - FAULTS_MAX)?;
-    }
-    Ok(())
-}
-
-/// What operators began: how it ended, its phases with their lengths, and what clients saw of it.
-fn phases(out: &mut String, judgement: &Judgement, paint: Paint) -> std::fmt::Result {
-    let found = operations(&judgement.history);
-    if found.is_empty() {
-        return Ok(());
-    }
-    writeln!(out)?;
-    for one in found.iter().take(FAULTS_MAX) {
-        let ms =
-            |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |ms| Figure::millis(ms, one.bound_ms).human());
-        writeln!(
-            out,
-            "  {} {:<16} {} in {}  cut-over gap {}, p99 {}  catch-up {}  fewer replicas {}  {} items, {} bytes, {:.0} bytes/s",
-            paint.with("36", "⇄"),
-            one.id,
-            one.outcome,
-            ms(Some(one.lasted_ms)),
-            ms(one.cut_over_gap_ms),
-            ms(one.cut_over_p99_ms),
-            ms(one.catch_up_ms),
-            ms(Some(one.reduced_redundancy_ms)),
-            one.amounts.items,
-            one.amounts.bytes,
-            one.amounts.bytes_per_s,
-        )?;
-        let lengths: Vec<String> = one
-            .phases
-            .iter()
-            .map(|phase| format!("{} {}", phase.name, ms(Some(phase.to_ms - phase.from_ms))))
-            .collect();
-        let more = lengths.len().saturating_sub(PHASES_MAX);
-        let shown = lengths.iter().take(PHASES_MAX).cloned().collect::<Vec<_>>().join(" · ");
-        let more = if more > 0 {
-            format!(" · and {more} more")
-        } else {
-            String::new()
-        };
-        writeln!(out, "    {}", paint.dim(&format!("{shown}{more}")))?;
-    }
-    if found.len() > FAULTS_MAX {
-        writeln!(out, "    and {} more", found.len() - FAULTS_MAX)?;
     }
     Ok(())
 }

@@ -159,13 +159,6 @@ pub struct SystemEntry {
     /// messaging: shortest election timeout; a node waits for between this and twice this. 300ms unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub election_timeout: Option<HumanDuration>,
-    /// messaging: which release the nodes run at first: `1`, `2` or `2-bad`. 2 unless said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub release: Option<String>,
-    /// messaging: whether shards turn to the second version of the protocol once all their nodes speak it; there is no way back
-    /// then. They do unless said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finalize: Option<bool>,
     /// messaging: how many gateways each zone has. Clients then come in through gateways, which they find in a directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateways: Option<u32>,
@@ -371,8 +364,6 @@ pub const FIELDS: &[FieldOfKind] = &[
     field("election_timeout", SystemKind::Messaging, false, |s| {
         s.election_timeout.is_some()
     }),
-    field("release", SystemKind::Messaging, false, |s| s.release.is_some()),
-    field("finalize", SystemKind::Messaging, false, |s| s.finalize.is_some()),
     field("status_page", SystemKind::Messaging, false, |s| s.status_page.is_some()),
     field("verification", SystemKind::Messaging, false, |s| {
         s.verification.is_some()

@@ -14,6 +14,15 @@ pub enum Errand {
     },
     /// The directory tells whoever looks for a gateway something else than it knows.
     Directory(Answering),
+    /// One replica of a group moves from one node to another. Ends by itself.
+    MoveReplica {
+        /// The group, such as `shard:3`.
+        group: String,
+        /// The node that it leaves.
+        from: String,
+        /// The node that it comes to.
+        to: String,
+    },
 }
 
 /// What a directory answers.
@@ -29,4 +38,12 @@ pub enum Answering {
     Without(Vec<String>),
     /// What it knows, to be remembered for this long.
     Ttl(Duration),
+}
+
+impl Errand {
+    /// Whether it is over once it is done, with nothing left to undo.
+    #[must_use]
+    pub const fn ends_by_itself(&self) -> bool {
+        matches!(self, Self::MoveReplica { .. })
+    }
 }

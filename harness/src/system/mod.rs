@@ -10,7 +10,6 @@ mod errand;
 #[cfg(feature = "messaging")]
 mod messaging;
 mod needs;
-mod relocation;
 pub mod scripted;
 mod spec;
 
@@ -22,7 +21,6 @@ pub use errand::{Answering, Errand};
 #[cfg(feature = "messaging")]
 pub use messaging::{Messaging, NODE_COMMAND, run_node};
 pub use needs::needs_of;
-pub use relocation::{MOVE_PHASES, RELEASES, Relocation, Standing, Taken};
 pub use spec::{
     CommandSpec, DiskKind, GatewaysSpec, MessagingSpec, ScriptedEffect, ScriptedOutage, ScriptedReaction, ScriptedSpec,
     StatusPageSpec, SystemKind, SystemSpec, VerificationSpec,
@@ -129,34 +127,6 @@ pub trait System: Send + Sync {
             "nothing shows on a system of kind {} that {errand:?} is {on}",
             self.kind()
         ))
-    }
-
-    /// Asks for something that the system then does by itself. The same again is answered with the same operation while
-    /// that goes on.
-    ///
-    /// # Errors
-    /// In words, when nobody took it.
-    async fn relocate(&self, what: &Relocation) -> Result<Taken, String> {
-        Err(format!(
-            "a system of kind {} does not move anything: {what:?}",
-            self.kind()
-        ))
-    }
-
-    /// Has a node be another release from its next start on.
-    ///
-    /// # Errors
-    /// When there is no such node or release, or it could not be written down.
-    fn set_release(&self, node: &str, release: &str) -> Result<(), SystemError> {
-        Err(SystemError(format!(
-            "a system of kind {} has no releases: {node} can't be started as {release}",
-            self.kind()
-        )))
-    }
-
-    /// How far the operation of that number is; none when nobody knows of it.
-    async fn standing(&self, _operation: u64) -> Option<Standing> {
-        None
     }
 
     /// The parts of the service that go away with `nodes`, in the words of [`crate::history::Operation::needs`].

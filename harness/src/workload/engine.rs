@@ -19,7 +19,6 @@ use super::{
     lever::Lever,
     meter::Meter,
     people::Regrouped,
-    pulse::Pulse,
     retry::{Budget, back_off},
     spec::RetrySpec,
 };
@@ -146,7 +145,7 @@ pub(crate) struct Engine {
     pub(crate) recorder: Recorder,
     pub(crate) clock: RunClock,
     pub(crate) streams: Streams,
-    pub(crate) meter: Arc<Mutex<Meter>>,
+    pub(crate) meter: Mutex<Meter>,
     pub(crate) lever: Arc<Lever>,
     next_id: AtomicU64,
     /// Attempts that have no outcome yet: if they never get one, it is unknown.
@@ -172,7 +171,7 @@ impl Engine {
             recorder,
             clock,
             streams,
-            meter: Arc::default(),
+            meter: Mutex::default(),
             lever: Arc::default(),
             next_id: AtomicU64::new((u64::from(number) << 48) + 1),
             open: Mutex::default(),
@@ -183,10 +182,6 @@ impl Engine {
 
     pub(crate) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(crate) fn pulse(&self) -> Pulse {
-        Pulse::new(Arc::clone(&self.meter), self.clock)
     }
 
     pub(crate) fn meter(&self) -> MutexGuard<'_, Meter> {

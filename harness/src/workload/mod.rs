@@ -16,19 +16,17 @@ mod lever;
 mod meter;
 pub mod payload;
 pub mod people;
-mod pulse;
 mod release;
 mod retry;
 mod schedule;
 mod spec;
 mod stall;
-pub mod steady;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use doze::Doze;
 pub use lever::Lever;
-pub use pulse::Pulse;
+pub(crate) use meter::RECENT;
 pub use retry::{Budget, back_off};
 pub use schedule::{Agenda, Schedule, ScheduleError};
 pub use spec::{
@@ -62,9 +60,6 @@ pub trait Workload: Send + Sync {
 
     /// How it goes right now. Cheap.
     fn progress(&self) -> Progress;
-
-    /// How it goes, for others to feel while it goes on.
-    fn pulse(&self) -> Pulse;
 
     /// What can be done to its clients while they go on.
     fn lever(&self) -> Arc<Lever>;

@@ -111,15 +111,6 @@ pub const fn session_shard(session: u64) -> u32 {
     (session >> BUCKET_SHIFT) as u32
 }
 
-/// A session that no shard ever opens: what somebody shows who was given none.
-pub const NO_SESSION: u64 = u64::MAX;
-
-/// Which of its shard's sessions `session` is.
-#[must_use]
-pub const fn session_counter(session: u64) -> u64 {
-    session & COUNTER_MASK
-}
-
 /// Most shards that the identifiers can tell apart.
 pub const SHARDS_MAX: u32 = 1 << 16;
 
@@ -150,7 +141,6 @@ mod tests {
         assert_ne!(conversation_id(3, 9), conversation_id(3, 8));
         assert_eq!(bucket(user_id(0xbeef, 17)), 0xbeef);
         assert_eq!(session_shard(session_id(5, 17)), 5);
-        assert_eq!(session_counter(session_id(5, 17)), 17);
         assert_eq!(owner(user_id(11, 1), 4), 3);
         assert_eq!(shard_of(9, 0), 0);
     }

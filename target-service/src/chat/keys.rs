@@ -40,8 +40,6 @@ pub(super) enum Space {
     Contact = 25,
     Interest = 26,
     Interested = 27,
-    Full = 28,
-    Told = 29,
 }
 
 impl Key {
@@ -244,21 +242,6 @@ impl Key {
     /// A session that can no longer act.
     pub(super) fn fenced(session: u64) -> Self {
         Self::of(Space::Fenced).u64(session)
-    }
-
-    /// A user of whom its shard said that it has no room for more.
-    pub(super) fn full(user: u64) -> Self {
-        Self::of(Space::Full).u64(user)
-    }
-
-    /// A shard that was told that a user has no room for more.
-    pub(super) fn told(user: u64, shard: u32) -> Self {
-        Self::of(Space::Told).u64(user).u32(shard)
-    }
-
-    /// All shards that were told so.
-    pub(super) fn all_told(user: u64) -> RangeInclusive<Self> {
-        Self::told(user, 0)..=Self::told(user, u32::MAX)
     }
 
     /// The n-th item for an account that does not exist.

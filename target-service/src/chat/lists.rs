@@ -48,7 +48,7 @@ impl Machine {
             answer(&key, thread)
         });
         let threads: Vec<ThreadAnswer> = threads.collect();
-        let stands = state(&record, &account, self.meta.generation);
+        let stands = state(&record, &account);
         Ok(Ok(OpenResponse {
             next: match threads.last() {
                 Some(last) if threads.len() == THREADS_PAGE => last.conversation,

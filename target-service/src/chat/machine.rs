@@ -23,10 +23,9 @@ pub struct Settings {
     pub dedup_ms: u64,
     /// Most unacknowledged items in the outbox to one shard; a send that finds it full is refused.
     pub outbox_max: u64,
-    /// Most entries of a user's log that some device has not acknowledged. Once there are so many, what is for that user is
-    /// refused; what was acknowledged before still comes. In version 1 it stops the outboxes that feed it.
+    /// Most entries of a user's log that some device has not acknowledged; a full one stops the outboxes that feed it.
     pub stream_max: u64,
-    /// Most entries kept for an account that has no device yet, in the same way.
+    /// Most entries kept for an account that has no device yet; a full one stops the outboxes that feed it.
     pub pending_max: u64,
     /// Most members of a group.
     pub group_max: u64,
@@ -109,28 +108,6 @@ impl Machine {
     #[must_use]
     pub fn version(&self) -> u32 {
         self.meta.version.max(1)
-    }
-
-    /// Whether it comes out of a backup, and no leader has said yet of which generation it is: until then it serves nobody.
-    #[must_use]
-    pub const fn awaits_generation(&self) -> bool {
-        self.meta.awaits_generation
-    }
-
-    /// Notes, durably, that this state comes out of a backup.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn restored(&mut self) -> Result<(), ChatError> {
-        let meta = Meta {
-            awaits_generation: true,
-            ..self.meta
-        };
-        let txn = durable(&self.db)?;
-        store::put(&mut txn.open_table(TABLE)?, &Key::meta(), &meta)?;
-        txn.commit()?;
-        self.meta = meta;
-        Ok(())
     }
 
     /// The shard's number.

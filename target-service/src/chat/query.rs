@@ -161,7 +161,7 @@ impl Machine {
         let found = store::scan::<Device>(&table, &Key::devices(user), DEVICES_MAX as usize, usize::MAX)?;
         let devices = found.into_iter().filter_map(|(key, record)| {
             let number = u32_at(&key, 9)?;
-            Some((number, state(&record, &account, self.meta.generation)))
+            Some((number, state(&record, &account)))
         });
         Ok(Some(devices.collect()))
     }
@@ -174,7 +174,7 @@ impl Machine {
         let table = self.read()?;
         let record: Option<Device> = store::get(&table, &Key::device(user, device))?;
         let account: Account = store::get(&table, &Key::account(user))?.unwrap_or_default();
-        Ok(record.map(|record| state(&record, &account, self.meta.generation)))
+        Ok(record.map(|record| state(&record, &account)))
     }
 
     /// Where a device stands, if `session` is its session today.
@@ -195,7 +195,7 @@ impl Machine {
             return Ok(Err(Refused::SessionEnded { session }));
         }
         let account: Account = store::get(&table, &Key::account(user))?.unwrap_or_default();
-        Ok(Ok(state(&record, &account, self.meta.generation)))
+        Ok(Ok(state(&record, &account)))
     }
 
     /// Whether `session` was fenced on this shard.
@@ -250,16 +250,6 @@ impl Machine {
         Ok(head.unwrap_or_default().last_sequence)
     }
 
-    /// The sequence of the last item that was ever put into the outbox to `to_shard`, and up to where it is forgotten.
-    ///
-    /// # Errors
-    /// When the database fails or is damaged.
-    pub fn outbox_stands(&self, to_shard: u32) -> Result<(u64, u64), ChatError> {
-        let head: Option<OutboxHead> = store::get(&self.read()?, &Key::outbox_head(to_shard))?;
-        let head = head.unwrap_or_default();
-        Ok((head.last_sequence, head.trimmed_through))
-    }
-
     /// How much of the outbox of `from_shard` has been accepted here.
     ///
     /// # Errors
@@ -283,12 +273,12 @@ impl Machine {
     }
 }
 
-pub(super) const fn state(record: &Device, account: &Account, generation: u64) -> DeviceState {
+pub(super) const fn state(record: &Device, account: &Account) -> DeviceState {
     DeviceState {
         session: record.session,
         acknowledged: record.acknowledged,
         last_sequence: account.last_entry.saturating_sub(record.base),
-        incarnation: record.incarnation.wrapping_add(generation),
+        incarnation: record.incarnation,
     }
 }
 

@@ -50,18 +50,6 @@ pub(super) struct Meta {
     /// The version of the protocol that the log has turned to; 0 is the first.
     #[prost(uint32, tag = "16")]
     pub(super) version: u32,
-    /// Users of whom their shard said that they have no room for more.
-    #[prost(uint64, tag = "17")]
-    pub(super) full_users: u64,
-    /// Added to the incarnation of every device's stream: each restore sets another.
-    #[prost(fixed64, tag = "18")]
-    pub(super) generation: u64,
-    /// Restored, and not told of which generation it is.
-    #[prost(bool, tag = "19")]
-    pub(super) awaits_generation: bool,
-    /// Added to the counters of accounts and sessions, so that none is given again that was given behind the backup.
-    #[prost(uint64, tag = "20")]
-    pub(super) counters_base: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -82,9 +70,6 @@ pub(super) struct Account {
     /// Numbers in the user's address book.
     #[prost(uint64, tag = "7")]
     pub(super) contacts: u64,
-    /// Shards that were told that there is no room for more.
-    #[prost(uint64, tag = "8")]
-    pub(super) told: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

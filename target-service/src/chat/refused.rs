@@ -19,7 +19,7 @@ pub enum Refused {
         device: u32,
     },
     /// The session was fenced, replaced by a newer one, or never opened.
-    #[error("{}", ended(*session))]
+    #[error("session {session} has ended: open a new one")]
     SessionEnded {
         /// The session that was named.
         session: u64,
@@ -31,12 +31,6 @@ pub enum Refused {
         what: &'static str,
         /// Its bound.
         max: u64,
-    },
-    /// Somebody whom it would be for has too much that no device has acknowledged; come back later.
-    #[error("user {user} has no room for more until its devices have caught up: come back later")]
-    RecipientFull {
-        /// Who.
-        user: u64,
     },
     /// The client id was used before, for another message.
     #[error("client id {client_id} was used for a different message: choose a new one")]
@@ -132,11 +126,4 @@ pub enum Refused {
         /// What is wrong with it.
         what: &'static str,
     },
-}
-
-fn ended(session: u64) -> String {
-    match session {
-        super::ids::NO_SESSION => "this device was never given this session: open a new one".to_owned(),
-        session => format!("session {session} has ended: open a new one"),
-    }
 }

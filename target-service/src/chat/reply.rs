@@ -146,8 +146,6 @@ pub enum Reply {
     TrimmedAll(BTreeMap<u32, u64>),
     /// To a change of the version: which one holds now.
     Versioned(u32),
-    /// To the beginning of a generation.
-    Begun,
     /// To a fence.
     Fenced {
         /// How many sessions it ended that were not ended before.

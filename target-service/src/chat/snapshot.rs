@@ -93,22 +93,6 @@ impl SnapshotBuild {
     }
 }
 
-impl SnapshotBuild {
-    /// As [`SnapshotBuild::step`], but gives what was written as it comes, and whether that was the last of it: for who
-    /// doesn't keep it in memory.
-    ///
-    /// # Errors
-    /// As [`SnapshotBuild::step`].
-    pub fn part(&mut self, bytes: usize) -> Result<(Vec<u8>, bool), ChatError> {
-        if let Some(last) = self.step(bytes)? {
-            return Ok((last.into(), true));
-        }
-        // All of it is in the checksum.
-        self.checked = 0;
-        Ok((std::mem::take(&mut self.out), false))
-    }
-}
-
 /// One record of a snapshot.
 type Record<'a> = (&'a [u8], &'a [u8]);
 

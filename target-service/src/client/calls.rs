@@ -3,12 +3,12 @@
 use std::{future::Future, time::Duration};
 
 use firedrill_proto::chat::v1::{
-    AcknowledgeRequest, AcknowledgeResponse, BackupRequest, BackupResponse, DigestRequest, DigestResponse,
-    FenceRequest, FenceResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest, PresenceResponse,
-    RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse,
-    SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse,
-    StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
-    admin_client::AdminClient, messaging_client::MessagingClient,
+    AcknowledgeRequest, AcknowledgeResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
+    OpenSessionRequest, OpenSessionResponse, PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse,
+    RequestCodeRequest, RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest, SendResponse,
+    SetVerificationRequest, SetVerificationResponse, SignUpRequest, SignUpResponse, StatusRequest, StatusResponse,
+    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse, admin_client::AdminClient,
+    messaging_client::MessagingClient,
 };
 use tonic::{
     Request, Response, Status,
@@ -302,15 +302,6 @@ impl Client {
     /// When the attempt fails.
     pub async fn ramp_logins(&self, node: u64, request: RampLoginsRequest) -> Result<RampLoginsResponse, CallError> {
         let call = |channel, request| async move { admin(channel).ramp_logins(request).await };
-        self.at(node, request, call).await
-    }
-
-    /// Has `node` start, finish or abort a backup of what it holds.
-    ///
-    /// # Errors
-    /// When the attempt fails.
-    pub async fn backup(&self, node: u64, request: BackupRequest) -> Result<BackupResponse, CallError> {
-        let call = |channel, request| async move { admin(channel).backup(request).await };
         self.at(node, request, call).await
     }
 

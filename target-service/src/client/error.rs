@@ -100,7 +100,6 @@ impl CallError {
             Self::Refused(refusal) => !matches!(
                 refusal.reason,
                 Reason::SessionEnded
-                    | Reason::NoSuchSession
                     | Reason::NoSuchUser
                     | Reason::NoSuchDevice
                     | Reason::NoSuchConversation
@@ -206,7 +205,6 @@ mod tests {
             (Reason::Overloaded, true),
             (Reason::Expired, true),
             (Reason::SessionEnded, false),
-            (Reason::NoSuchSession, false),
             (Reason::NoSuchUser, false),
             (Reason::Invalid, false),
         ] {

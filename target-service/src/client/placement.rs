@@ -1,8 +1,7 @@
 //! What operators ask of the placement of shards.
 
 use firedrill_proto::chat::v1::{
-    AbortOperationRequest, AbortOperationResponse, MoveReplicaRequest, MoveReplicaResponse, StartOperationRequest,
-    StartOperationResponse,
+    AbortOperationRequest, AbortOperationResponse, MoveReplicaRequest, MoveReplicaResponse,
 };
 
 use super::{
@@ -18,20 +17,6 @@ impl Client {
     /// When the attempt fails.
     pub async fn move_replica(&self, node: u64, request: MoveReplicaRequest) -> Result<MoveReplicaResponse, CallError> {
         let call = |channel, request| async move { admin(channel).move_replica(request).await };
-        self.at(node, request, call).await
-    }
-
-    /// Asks `node`, who should lead the placement group, to start an operation, or to say what it would do. A refusal names
-    /// the leader, where the node knows it.
-    ///
-    /// # Errors
-    /// When the attempt fails.
-    pub async fn start_operation(
-        &self,
-        node: u64,
-        request: StartOperationRequest,
-    ) -> Result<StartOperationResponse, CallError> {
-        let call = |channel, request| async move { admin(channel).start_operation(request).await };
         self.at(node, request, call).await
     }
 

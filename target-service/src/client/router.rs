@@ -233,9 +233,7 @@ impl Router {
             | Reason::GroupFull
             | Reason::WrongCode
             | Reason::Resync => self.worked(target),
-            // These any node refuses, whoever leads.
-            Reason::NoSuchSession
-            | Reason::UnsupportedVersion
+            Reason::UnsupportedVersion
             | Reason::BrokenBuild
             | Reason::VerificationDown
             | Reason::Overloaded

@@ -15,14 +15,14 @@ use std::{
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
     AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
-    AcquitResponse, AuditRequest, AuditResponse, BackupRequest, BackupResponse, ChangeGroupRequest,
-    ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse,
-    MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
-    PresenceRequest, PresenceResponse, QueueStatus, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest,
-    RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest,
-    SetVerificationResponse, SignUpRequest, SignUpResponse, StartOperationRequest, StartOperationResponse,
-    StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
+    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
+    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
+    PresenceResponse, QueueStatus, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
+    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
+    SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest,
+    TransferLeaderRequest, TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -334,19 +334,11 @@ impl ClientApi for Forward {
         nothing_for_operators()
     }
 
-    async fn start_operation(&self, _: StartOperationRequest, _: Call) -> Answer<StartOperationResponse> {
-        nothing_for_operators()
-    }
-
     async fn abort_operation(&self, _: AbortOperationRequest, _: Call) -> Answer<AbortOperationResponse> {
         nothing_for_operators()
     }
 
     async fn ramp_logins(&self, _: RampLoginsRequest, _: Call) -> Answer<RampLoginsResponse> {
-        nothing_for_operators()
-    }
-
-    async fn backup(&self, _: BackupRequest, _: Call) -> Answer<BackupResponse> {
         nothing_for_operators()
     }
 

@@ -302,7 +302,7 @@ impl Canary {
         if let Err(CallError::Refused(refusal)) = &attempt.outcome
             && matches!(
                 refusal.reason,
-                Reason::SessionEnded | Reason::NoSuchSession | Reason::NoSuchUser | Reason::NoSuchDevice
+                Reason::SessionEnded | Reason::NoSuchUser | Reason::NoSuchDevice
             )
         {
             self.caller = None;

@@ -137,18 +137,6 @@ impl RealDisk {
         Ok(Self { root, _lock: lock })
     }
 
-    /// A folder that is there, to be read while others read it too.
-    ///
-    /// # Errors
-    /// When it isn't there, or can't be opened.
-    pub fn existing(root: impl AsRef<Path>) -> DiskResult<Self> {
-        let root = root.as_ref().to_owned();
-        let shown = root.display().to_string();
-        let folder = File::open(&root).map_err(|e| DiskError::new("open", &shown, e))?;
-        folder.lock_shared().map_err(|e| DiskError::new("lock", &shown, e))?;
-        Ok(Self { root, _lock: folder })
-    }
-
     /// The folder.
     #[must_use]
     pub fn root(&self) -> &Path {
@@ -175,15 +163,8 @@ impl Disk for RealDisk {
 
     fn open(&self, name: &str) -> DiskResult<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        options.read(true);
-        // What lies on a medium that can't be written is there to be read.
-        self.file("open", name, options.clone().write(true))
-            .or_else(|error| match error.source.kind() {
-                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                    self.file("open", name, &options)
-                }
-                _ => Err(error),
-            })
+        options.read(true).write(true);
+        self.file("open", name, &options)
     }
 
     fn exists(&self, name: &str) -> DiskResult<bool> {

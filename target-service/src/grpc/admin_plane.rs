@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use firedrill_proto::chat::v1::{
-    AbortOperationRequest, AbortOperationResponse, AuditRequest, AuditResponse, BackupRequest, BackupResponse,
-    DigestRequest, DigestResponse, FenceRequest, FenceResponse, MoveReplicaRequest, MoveReplicaResponse,
-    RampLoginsRequest, RampLoginsResponse, SetVerificationRequest, SetVerificationResponse, StartOperationRequest,
-    StartOperationResponse, StatusRequest, StatusResponse, TransferLeaderRequest, TransferLeaderResponse,
-    admin_server::Admin,
+    AbortOperationRequest, AbortOperationResponse, AuditRequest, AuditResponse, DigestRequest, DigestResponse,
+    FenceRequest, FenceResponse, MoveReplicaRequest, MoveReplicaResponse, RampLoginsRequest, RampLoginsResponse,
+    SetVerificationRequest, SetVerificationResponse, StatusRequest, StatusResponse, TransferLeaderRequest,
+    TransferLeaderResponse, admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 use tracing::{debug_span, info_span};
@@ -78,16 +77,6 @@ impl Admin for AdminPlane {
         self.0.call(span, request, run).await
     }
 
-    async fn start_operation(
-        &self,
-        request: Request<StartOperationRequest>,
-    ) -> Result<Response<StartOperationResponse>, Status> {
-        let dry_run = request.get_ref().dry_run;
-        let span = info_span!("chat.start_operation", otel.kind = "server", dry_run);
-        let run = |api: Arc<dyn ClientApi>, request, call| async move { api.start_operation(request, call).await };
-        self.0.call(span, request, run).await
-    }
-
     async fn abort_operation(
         &self,
         request: Request<AbortOperationRequest>,
@@ -104,15 +93,6 @@ impl Admin for AdminPlane {
         let span = info_span!("chat.ramp_logins", otel.kind = "server", from, to, over_ms);
         let answer = self.0.call(span, request, |api, request, call| async move {
             api.ramp_logins(request, call).await
-        });
-        answer.await
-    }
-
-    async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<BackupResponse>, Status> {
-        let (action, id) = (request.get_ref().action, request.get_ref().id.clone());
-        let span = info_span!("chat.backup", otel.kind = "server", action, id);
-        let answer = self.0.call(span, request, |api, request, call| async move {
-            api.backup(request, call).await
         });
         answer.await
     }

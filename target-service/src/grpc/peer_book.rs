@@ -182,7 +182,6 @@ mod tests {
             node: 1,
             cluster: "c".to_owned(),
             incarnation: 7,
-            origin: String::new(),
         };
         let agreed = [("shards", "4"), ("state.outbox_max", "1000")];
         let agreed = agreed.map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -18,7 +18,6 @@ const fn code(reason: Reason) -> Code {
     match reason {
         Reason::NotLeader | Reason::NoQuorum | Reason::VerificationDown => Code::Unavailable,
         Reason::WrongCode | Reason::NotMember => Code::PermissionDenied,
-        Reason::NoSuchSession => Code::Unauthenticated,
         Reason::Resync => Code::OutOfRange,
         Reason::StaleRoute | Reason::SessionEnded | Reason::GroupFull => Code::FailedPrecondition,
         Reason::UnsupportedVersion => Code::FailedPrecondition,

@@ -5,14 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
     AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
-    AcquitResponse, AuditRequest, AuditResponse, BackupRequest, BackupResponse, ChangeGroupRequest,
-    ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse,
-    MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
-    PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
-    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
-    SignUpRequest, SignUpResponse, StartOperationRequest, StartOperationResponse, StatusRequest, StatusResponse,
-    SubscribeEvent, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
+    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
+    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
+    PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest,
+    RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
+    SignUpResponse, StatusRequest, StatusResponse, SubscribeEvent, SubscribeRequest, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 use tokio::sync::mpsc;
 
@@ -31,8 +31,6 @@ pub enum Reason {
     NoQuorum,
     /// The session was fenced or replaced. Surely not done.
     SessionEnded,
-    /// The device was never given this session. Surely not done.
-    NoSuchSession,
     /// No such account. Surely not done.
     NoSuchUser,
     /// The account has no such device. Surely not done.
@@ -63,13 +61,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::NotLeader,
         Self::StaleRoute,
         Self::Overloaded,
         Self::NoQuorum,
         Self::SessionEnded,
-        Self::NoSuchSession,
         Self::NoSuchUser,
         Self::NoSuchDevice,
         Self::VerificationDown,
@@ -94,7 +91,6 @@ impl Reason {
             Self::Overloaded => "OVERLOADED",
             Self::NoQuorum => "NO_QUORUM",
             Self::SessionEnded => "SESSION_ENDED",
-            Self::NoSuchSession => "NO_SUCH_SESSION",
             Self::NoSuchUser => "NO_SUCH_USER",
             Self::NoSuchDevice => "NO_SUCH_DEVICE",
             Self::VerificationDown => "VERIFICATION_DOWN",
@@ -252,14 +248,10 @@ pub trait ClientApi: Send + Sync + 'static {
     async fn set_verification(&self, request: SetVerificationRequest, call: Call) -> Answer<SetVerificationResponse>;
     /// Starts to move one replica of a shard, if this node leads the placement group.
     async fn move_replica(&self, request: MoveReplicaRequest, call: Call) -> Answer<MoveReplicaResponse>;
-    /// Starts an operation of the placement of shards, or says what it would do.
-    async fn start_operation(&self, request: StartOperationRequest, call: Call) -> Answer<StartOperationResponse>;
     /// Has an operation end with the source serving, if this node leads the placement group.
     async fn abort_operation(&self, request: AbortOperationRequest, call: Call) -> Answer<AbortOperationResponse>;
     /// Has this node's log-in limit grow from one rate to another, beginning now.
     async fn ramp_logins(&self, request: RampLoginsRequest, call: Call) -> Answer<RampLoginsResponse>;
-    /// Starts, finishes or aborts a backup of the shards that this node holds.
-    async fn backup(&self, request: BackupRequest, call: Call) -> Answer<BackupResponse>;
     /// Digest of this node's applied state of a shard.
     async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse>;
 }

@@ -259,7 +259,6 @@ impl Node {
                 self.answer(to, Ok(before));
             }
             Request::MoveReplica(request, to) => self.move_replica(&request, to),
-            Request::StartOperation(request, to) => self.start_operation(request, to),
             Request::AbortOperation(request, to) => match &mut self.council {
                 Some(council) => council.abort(request, to),
                 None => {
@@ -270,10 +269,6 @@ impl Node {
             Request::RampLogins(request, to) => {
                 let before = self.ramp_logins(&request);
                 self.answer(to, Ok(before));
-            }
-            Request::Backup(request, to) => {
-                let answer = self.backup(&request);
-                self.answer(to, answer);
             }
             Request::Digest(request, to) => {
                 let answer = self.digest(&request);
@@ -336,12 +331,6 @@ impl Node {
         };
         if shard.led.is_none() || self.is_stopping() {
             return Err(self.not_leader(shard, now));
-        }
-        if shard.machine.awaits_generation() {
-            let soon = Duration::from_millis(self.config.timing.heartbeat_ms);
-            return Err(shard
-                .refusal(Reason::NotLeader, "the shard was restored, and begins")
-                .after(soon));
         }
         let (bound, waiting, what) = match proposes {
             true => (self.config.bounds.proposals_per_shard, shard.pending.len(), "proposals"),

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     admission::{Capacity, LoginRamp, Protections},
-    sessions,
     versions::Versions,
 };
 use crate::{
@@ -228,12 +227,6 @@ pub struct NodeConfig {
     /// nodes with the same command each time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap_permit: Option<PathBuf>,
-    /// Where backups go, each node's below a folder of its own; without it none can be taken. Another disk than `data_dir`'s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backup_dir: Option<PathBuf>,
-    /// Bytes a second that a backup writes, and a restore reads; 0 is no limit.
-    #[serde(default = "default_backup_rate")]
-    pub backup_bytes_per_second: u64,
     /// Where clients are served.
     pub client_listen: SocketAddr,
     /// Where peers are served.
@@ -254,10 +247,6 @@ pub struct NodeConfig {
     /// Seed of this node's randomness; nodes of one cluster may share it.
     #[serde(default)]
     pub seed: u64,
-    /// The key that seals sessions, 32 hexadecimal digits, the same at every node: without it nobody can guess a session.
-    /// Empty: it follows from the cluster's name. With another key all devices have to log in again.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub session_key: String,
     /// A deliberately wrong behaviour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plant: Option<Plant>,
@@ -299,10 +288,6 @@ const fn default_replication_factor() -> u32 {
 
 const fn default_everywhere_up_to() -> usize {
     5
-}
-
-const fn default_backup_rate() -> u64 {
-    8 << 20
 }
 
 const fn default_epoch() -> u64 {
@@ -408,14 +393,6 @@ impl NodeConfig {
                 "cluster",
                 format!("{:?}", self.cluster),
                 "at most 64 letters, digits and signs",
-            );
-        }
-        if !self.session_key.is_empty() && !sessions::is_key(&self.session_key) {
-            let digits = self.session_key.len();
-            return bad(
-                "session_key",
-                format!("{digits} characters"),
-                "32 hexadecimal digits, or empty",
             );
         }
         if self.shards == 0 || self.shards > 1024 {
@@ -537,11 +514,7 @@ impl NodeConfig {
         ];
         let numbers = numbers.map(|(key, value)| (key.to_owned(), value.to_string()));
         let founders = ("founders".to_owned(), founding.join(","));
-        let key = (
-            "session_key".to_owned(),
-            format!("{:016x}", sessions::fingerprint(self)),
-        );
-        numbers.into_iter().chain([founders, key]).collect()
+        numbers.into_iter().chain([founders]).collect()
     }
 
     /// The nodes that the cluster began with, in the order of their ids.

@@ -1,29 +1,22 @@
 //! This node's part of the placement group: its replica, its state machine, and what its leader is told by the others.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use firedrill_proto::chat::v1::{
     AbortMove, AbortOperationRequest, AbortOperationResponse, AdvanceOperation, BeginMove, LogEntry,
-    MoveReplicaRequest, MoveReplicaResponse, MoveReport, PlacementCommand, PlacementReport, StartOperationResponse,
-    placement_command::Command,
+    MoveReplicaRequest, MoveReplicaResponse, MoveReport, PlacementCommand, PlacementReport, placement_command::Command,
 };
 use prost::Message as _;
 
 use super::{
     api::{Answer, Reason, Refusal},
-    config::NodeConfig,
     failover::Failover,
     inbox::Reply as To,
-    migrations::Watch,
-    routes::{PLACEMENT, placement_nodes},
+    routes::PLACEMENT,
     shard::RETRY_BUSY,
 };
 use crate::{
     consensus::{Replica, ReplicaError, changes_members},
-    env::Clock,
     placement::{self, Machine, Reply},
 };
 
@@ -32,11 +25,10 @@ const PENDING_MAX: usize = 64;
 
 /// Who waits for the outcome of a command.
 #[derive(Debug)]
-pub(super) enum Waiting {
+enum Waiting {
     Move(To<MoveReplicaResponse>),
-    Start(To<StartOperationResponse>),
     Abort(To<AbortOperationResponse>),
-    /// The leader itself, carrying an operation or a migration on.
+    /// The leader itself, carrying an operation on.
     Advance(u64),
 }
 
@@ -45,7 +37,6 @@ impl Waiting {
         // Whoever doesn't listen any more needs no answer: here and below.
         match self {
             Self::Move(to) => drop(to.send(Err(refusal))),
-            Self::Start(to) => drop(to.send(Err(refusal))),
             Self::Abort(to) => drop(to.send(Err(refusal))),
             Self::Advance(_) => {}
         }
@@ -56,10 +47,6 @@ impl Waiting {
 #[derive(Debug)]
 pub(super) struct Council {
     node: u64,
-    clock: Clock,
-    /// Every node that has an address, and those that hold the placement group.
-    pub(super) peers: BTreeSet<u64>,
-    pub(super) members: Vec<u64>,
     pub(super) replica: Replica,
     pub(super) machine: Machine,
     pub(super) failover: Failover,
@@ -73,17 +60,12 @@ pub(super) struct Council {
     known: BTreeMap<u64, u64>,
     /// The last report on each operation that goes on.
     progress: BTreeMap<u64, MoveReport>,
-    /// Who is up and leads what.
-    pub(super) watch: Watch,
 }
 
 impl Council {
-    pub(super) fn new(config: &NodeConfig, replica: Replica, machine: Machine, clock: Clock) -> Self {
+    pub(super) fn new(node: u64, replica: Replica, machine: Machine) -> Self {
         Self {
-            node: config.node,
-            clock,
-            peers: config.peers.keys().copied().collect(),
-            members: placement_nodes(config),
+            node,
             checkpointed: machine.applied().0,
             replica,
             machine,
@@ -93,11 +75,10 @@ impl Council {
             pending: BTreeMap::new(),
             known: BTreeMap::new(),
             progress: BTreeMap::new(),
-            watch: Watch::default(),
         }
     }
 
-    pub(super) fn refusal(&self, reason: Reason, message: impl Into<String>) -> Refusal {
+    fn refusal(&self, reason: Reason, message: impl Into<String>) -> Refusal {
         Refusal {
             leader: Some(self.replica.leader()).filter(|leader| *leader != 0 && *leader != self.node),
             term: self.replica.term(),
@@ -106,18 +87,16 @@ impl Council {
         }
     }
 
-    pub(super) fn refused(&self, reply: Reply) -> Refusal {
+    fn refused(&self, reply: Reply) -> Refusal {
         match reply {
             Reply::Invalid(message) => self.refusal(Reason::Invalid, message),
             Reply::Busy(message) => self.refusal(Reason::Overloaded, message).after(Duration::from_secs(1)),
-            Reply::Operation(_) | Reply::Migration(_) | Reply::Nothing => {
-                self.refusal(Reason::Maybe, "the outcome is not known")
-            }
+            Reply::Operation(_) | Reply::Nothing => self.refusal(Reason::Maybe, "the outcome is not known"),
         }
     }
 
     /// Whether a command may be proposed.
-    pub(super) fn admit(&self) -> Answer<()> {
+    fn admit(&self) -> Answer<()> {
         if self.led.is_none() || self.replica.is_handing_over() {
             let message = "this node doesn't lead the placement group";
             return Err(self.refusal(Reason::NotLeader, message));
@@ -129,12 +108,11 @@ impl Council {
         Ok(())
     }
 
-    pub(super) fn propose(&mut self, command: Command, waiting: Waiting) {
+    fn propose(&mut self, command: Command, waiting: Waiting) {
         self.ticket += 1;
         let command = PlacementCommand {
             proposer: self.node,
             ticket: self.ticket,
-            time_ms: self.clock.wall_ms(),
             command: Some(command),
         };
         match self.replica.propose(command.encode_to_vec().into()) {
@@ -152,7 +130,6 @@ impl Council {
             shard: request.shard,
             from: request.from,
             to: request.to,
-            ..BeginMove::default()
         };
         let checked = self.admit().and_then(|()| match self.machine.check(&begin) {
             Ok(going) => Ok(going.map_or(0, |operation| operation.id)),
@@ -182,7 +159,6 @@ impl Council {
     /// What a node says. Gives whether it has to be told the map, or, on a member that doesn't lead, who has to be told
     /// what the node said.
     pub(super) fn hear(&mut self, report: &PlacementReport) -> Heard {
-        let now = self.clock.now();
         if self.led.is_none() {
             let leader = self.replica.leader();
             return match report.version < self.machine.map().version {
@@ -193,7 +169,6 @@ impl Council {
         }
         let known = self.known.entry(report.node).or_default();
         *known = report.version.max(*known);
-        self.watch.hear(self.machine.map(), report, now);
         for moved in &report.moves {
             self.hear_move(moved);
         }
@@ -219,7 +194,11 @@ impl Council {
         let reached = placement::reached(operation, report);
         let catching_up = operation.phase() == firedrill_proto::chat::v1::OperationPhase::CatchUp;
         self.progress.insert(id, report.clone());
-        if self.is_busy(id) || self.admit().is_err() {
+        let busy = self
+            .pending
+            .values()
+            .any(|(_, waiting)| matches!(waiting, Waiting::Advance(it) if *it == id));
+        if busy || self.admit().is_err() {
             return;
         }
         if reached {
@@ -227,7 +206,6 @@ impl Council {
                 operation: id,
                 from,
                 term: report.term,
-                bytes: report.bytes,
             };
             self.propose(Command::Advance(advance), Waiting::Advance(id));
         } else if catching_up && !report.failed.is_empty() {
@@ -237,12 +215,6 @@ impl Council {
             };
             self.propose(Command::Abort(abort), Waiting::Advance(id));
         }
-    }
-
-    /// Whether a command that carries this operation or migration on is not decided yet.
-    pub(super) fn is_busy(&self, id: u64) -> bool {
-        let mut waiting = self.pending.values();
-        waiting.any(|(_, waiting)| matches!(waiting, Waiting::Advance(it) if *it == id))
     }
 
     /// The nodes among `others` that are not known to have the newest map.
@@ -292,8 +264,6 @@ impl Council {
     fn answer(&self, waiting: Waiting, reply: Reply) {
         match (waiting, reply) {
             (Waiting::Move(to), Reply::Operation(it)) => drop(to.send(Ok(MoveReplicaResponse { operation: it.id }))),
-            (Waiting::Start(to), reply) => self.started(to, reply),
-            (Waiting::Abort(to), Reply::Migration(it)) => drop(to.send(Ok(AbortOperationResponse { phase: it.phase }))),
             (Waiting::Abort(to), Reply::Operation(it)) => drop(to.send(Ok(AbortOperationResponse { phase: it.phase }))),
             (Waiting::Advance(_), _) => {}
             (waiting, reply) => waiting.refuse(self.refused(reply)),
@@ -308,7 +278,6 @@ impl Council {
         }
         self.known.clear();
         self.progress.clear();
-        self.watch = Watch::began(self.clock.now());
         let maybe = self.refusal(Reason::Maybe, "leadership was lost before the outcome was known");
         for (_, (_, waiting)) in std::mem::take(&mut self.pending) {
             waiting.refuse(maybe.clone());

@@ -117,7 +117,6 @@ impl Node {
                     recover::keep_council(&*self.disk, &council.machine)?;
                     council.checkpointed = index;
                 }
-                self.backups.lost(*id, "was given a snapshot meanwhile");
                 if let Some(shard) = self.shards.get_mut(id) {
                     tracing::info!(shard = *id, index, bytes = snapshot.data.len(), "takes over a snapshot");
                     let installed = shard.machine.install(index, term, &snapshot.data);
@@ -161,7 +160,6 @@ impl Node {
         };
         let mut outboxes = Default::default();
         if !entries.is_empty() {
-            let copied = self.backups.follows(id).then(|| entries.clone());
             let mut committed = Vec::with_capacity(entries.len());
             let mut members = None;
             for entry in entries {
@@ -193,9 +191,6 @@ impl Node {
                     needs,
                     speaks,
                 });
-            }
-            if let Some(copied) = copied {
-                self.backups.add(&shard.machine, copied, &applied);
             }
             outboxes = std::mem::take(&mut applied.outboxes);
             shard.after_apply(applied, &mut self.net, now).map_err(chat)?;

@@ -1,4 +1,4 @@
-//! How the world talks to a node's loop. Sessions are sealed outside, and numbers within.
+//! How the world talks to a node's loop.
 
 use std::{
     sync::{
@@ -11,14 +11,14 @@ use std::{
 use async_trait::async_trait;
 use firedrill_proto::chat::v1::{
     AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
-    AcquitResponse, AuditRequest, AuditResponse, BackupRequest, BackupResponse, ChangeGroupRequest,
-    ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse,
-    MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
-    PeerMessage, PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest,
-    RequestCodeResponse, RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest,
-    SetVerificationResponse, SignUpRequest, SignUpResponse, StartOperationRequest, StartOperationResponse,
-    StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    AcquitResponse, AuditRequest, AuditResponse, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
+    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
+    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PeerMessage,
+    PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
+    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
+    SignUpRequest, SignUpResponse, StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest,
+    TransferLeaderResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,7 +28,6 @@ use super::{
     inbox::{FromPeer, Inbox, Queued, Reply, Room},
     metrics::Operations,
     requests::Request,
-    sessions::SessionSeal,
     versions::Protocols,
 };
 use crate::env::Clock;
@@ -48,7 +47,6 @@ pub struct NodeHandle {
     dropped: Arc<AtomicU64>,
     peer_room: Room,
     operations: Operations,
-    seal: SessionSeal,
 }
 
 /// The two ends of a node's queues: the handle for the fronts and the transport, the inbox for [`super::run`].
@@ -69,7 +67,6 @@ pub fn channel(config: &NodeConfig, clock: Clock) -> (NodeHandle, Inbox) {
         dropped: Arc::default(),
         peer_room: Room::new(config.bounds.peer_inbox_bytes),
         operations: Operations::default(),
-        seal: SessionSeal::new(config),
     };
     let inbox = Inbox {
         calls: calls_in,
@@ -199,13 +196,10 @@ impl ClientApi for NodeHandle {
     }
 
     async fn open_session(&self, request: OpenSessionRequest, call: Call) -> Answer<OpenSessionResponse> {
-        let opened = self.ask(call, |reply| Request::OpenSession(request, reply)).await?;
-        let session = self.seal.sealed(opened.session, request.user, request.device)?;
-        Ok(OpenSessionResponse { session, ..opened })
+        self.ask(call, |reply| Request::OpenSession(request, reply)).await
     }
 
-    async fn send(&self, mut request: SendRequest, mut call: Call) -> Answer<SendResponse> {
-        request.session = self.seal.opened(request.session, request.sender, request.device);
+    async fn send(&self, request: SendRequest, mut call: Call) -> Answer<SendResponse> {
         if request.timeout_ms > 0 {
             let asked = Duration::from_millis(u64::from(request.timeout_ms));
             call.timeout = Some(call.timeout.map_or(asked, |timeout| timeout.min(asked)));
@@ -213,13 +207,11 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::Send(request, reply)).await
     }
 
-    async fn subscribe(&self, mut request: SubscribeRequest, call: Call) -> Answer<Subscription> {
-        request.session = self.seal.opened(request.session, request.user, request.device);
+    async fn subscribe(&self, request: SubscribeRequest, call: Call) -> Answer<Subscription> {
         self.ask(call, |reply| Request::Subscribe(request, reply)).await
     }
 
-    async fn acknowledge(&self, mut request: AcknowledgeRequest, call: Call) -> Answer<AcknowledgeResponse> {
-        request.session = self.seal.opened(request.session, request.user, request.device);
+    async fn acknowledge(&self, request: AcknowledgeRequest, call: Call) -> Answer<AcknowledgeResponse> {
         self.ask(call, |reply| Request::Acknowledge(request, reply)).await
     }
 
@@ -227,38 +219,31 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::Presence(request, reply)).await
     }
 
-    async fn open(&self, mut request: OpenRequest, call: Call) -> Answer<OpenResponse> {
-        self.seal.caller(&mut request.caller);
+    async fn open(&self, request: OpenRequest, call: Call) -> Answer<OpenResponse> {
         self.ask(call, |reply| Request::Open(request, reply)).await
     }
 
-    async fn sync(&self, mut request: OpenRequest, call: Call) -> Answer<OpenResponse> {
-        self.seal.caller(&mut request.caller);
+    async fn sync(&self, request: OpenRequest, call: Call) -> Answer<OpenResponse> {
         self.ask(call, |reply| Request::Sync(request, reply)).await
     }
 
-    async fn acquit(&self, mut request: AcquitRequest, call: Call) -> Answer<AcquitResponse> {
-        self.seal.caller(&mut request.caller);
+    async fn acquit(&self, request: AcquitRequest, call: Call) -> Answer<AcquitResponse> {
         self.ask(call, |reply| Request::Acquit(request, reply)).await
     }
 
-    async fn import_contacts(&self, mut request: ImportContactsRequest, call: Call) -> Answer<ImportContactsResponse> {
-        self.seal.caller(&mut request.caller);
+    async fn import_contacts(&self, request: ImportContactsRequest, call: Call) -> Answer<ImportContactsResponse> {
         self.ask(call, |reply| Request::ImportContacts(request, reply)).await
     }
 
-    async fn contacts(&self, mut request: ContactsRequest, call: Call) -> Answer<ContactsResponse> {
-        self.seal.caller(&mut request.caller);
+    async fn contacts(&self, request: ContactsRequest, call: Call) -> Answer<ContactsResponse> {
         self.ask(call, |reply| Request::Contacts(request, reply)).await
     }
 
-    async fn change_group(&self, mut request: ChangeGroupRequest, call: Call) -> Answer<ChangeGroupResponse> {
-        self.seal.caller(&mut request.caller);
+    async fn change_group(&self, request: ChangeGroupRequest, call: Call) -> Answer<ChangeGroupResponse> {
         self.ask(call, |reply| Request::ChangeGroup(request, reply)).await
     }
 
-    async fn members(&self, mut request: MembersRequest, call: Call) -> Answer<MembersResponse> {
-        self.seal.caller(&mut request.caller);
+    async fn members(&self, request: MembersRequest, call: Call) -> Answer<MembersResponse> {
         self.ask(call, |reply| Request::Members(request, reply)).await
     }
 
@@ -266,8 +251,7 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::Audit(request, reply)).await
     }
 
-    async fn history(&self, mut request: HistoryRequest, call: Call) -> Answer<HistoryResponse> {
-        self.seal.caller(&mut request.caller);
+    async fn history(&self, request: HistoryRequest, call: Call) -> Answer<HistoryResponse> {
         self.ask(call, |reply| Request::History(request, reply)).await
     }
 
@@ -283,8 +267,7 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::TransferLeader(request, reply)).await
     }
 
-    async fn fence(&self, mut request: FenceRequest, call: Call) -> Answer<FenceResponse> {
-        self.seal.unchecked(&mut request.sessions);
+    async fn fence(&self, request: FenceRequest, call: Call) -> Answer<FenceResponse> {
         self.ask(call, |reply| Request::Fence(request, reply)).await
     }
 
@@ -296,20 +279,12 @@ impl ClientApi for NodeHandle {
         self.ask(call, |reply| Request::MoveReplica(request, reply)).await
     }
 
-    async fn start_operation(&self, request: StartOperationRequest, call: Call) -> Answer<StartOperationResponse> {
-        self.ask(call, |reply| Request::StartOperation(request, reply)).await
-    }
-
     async fn abort_operation(&self, request: AbortOperationRequest, call: Call) -> Answer<AbortOperationResponse> {
         self.ask(call, |reply| Request::AbortOperation(request, reply)).await
     }
 
     async fn ramp_logins(&self, request: RampLoginsRequest, call: Call) -> Answer<RampLoginsResponse> {
         self.ask(call, |reply| Request::RampLogins(request, reply)).await
-    }
-
-    async fn backup(&self, request: BackupRequest, call: Call) -> Answer<BackupResponse> {
-        self.ask(call, |reply| Request::Backup(request, reply)).await
     }
 
     async fn digest(&self, request: DigestRequest, call: Call) -> Answer<DigestResponse> {

@@ -29,10 +29,6 @@ pub struct Identity {
     pub cluster: String,
     /// Tells this folder from any other that the node ever had. Never 0, below 2^63.
     pub incarnation: u64,
-    /// What the founders of one cluster have in common: that they were founded empty, or which backup they were restored from.
-    /// Nodes that came later, and folders from before this was noted, have none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub origin: String,
 }
 
 /// A folder that can't be used.
@@ -69,14 +65,9 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`].
     pub fn open(config: &NodeConfig, disk: &dyn Disk, clock: &Clock) -> Result<Self, IdentityError> {
-        match disk.exists(FILE)? {
-            true => Self::read(config, disk),
-            false => Self::first(config, disk, clock),
+        if !disk.exists(FILE)? {
+            return Self::first(config, disk, clock);
         }
-    }
-
-    /// The identity that stands in a folder, if it is this node's.
-    pub(super) fn read(config: &NodeConfig, disk: &dyn Disk) -> Result<Self, IdentityError> {
         let bytes = read_all(&*disk.open(FILE)?)?;
         let text = String::from_utf8(bytes).map_err(|error| IdentityError::Unreadable(error.to_string()))?;
         let found: Self = toml::from_str(&text).map_err(|error| IdentityError::Unreadable(error.to_string()))?;
@@ -85,20 +76,6 @@ impl Identity {
             return Err(IdentityError::Foreign(found.node, found.cluster, node, cluster));
         }
         Ok(found)
-    }
-
-    /// Whether a folder is some node's.
-    pub(super) fn exists(disk: &dyn Disk) -> Result<bool, DiskError> {
-        disk.exists(FILE)
-    }
-
-    /// Removes what makes a folder some node's.
-    pub(super) fn forget(disk: &dyn Disk) -> Result<(), DiskError> {
-        if disk.exists(FILE)? {
-            disk.remove(FILE)?;
-            disk.sync_dir("")?;
-        }
-        Ok(())
     }
 
     fn first(config: &NodeConfig, disk: &dyn Disk, clock: &Clock) -> Result<Self, IdentityError> {
@@ -118,20 +95,6 @@ impl Identity {
                 "no founder: it holds nothing until replicas are moved to it"
             );
         }
-        let origin = match config.founding().contains(&config.node) {
-            true => "founded",
-            false => "",
-        };
-        Self::write(config, disk, clock, origin)
-    }
-
-    /// Makes a folder, whose content is complete, this node's.
-    pub(super) fn write(
-        config: &NodeConfig,
-        disk: &dyn Disk,
-        clock: &Clock,
-        origin: &str,
-    ) -> Result<Self, IdentityError> {
         // Two folders of one node have the same seed, but not the same hour of birth.
         let mut rng = Streams::new(config.seed).stream(&format!("identity/{}", config.node));
         let born = [clock.wall_ms().to_le_bytes(), rng.random::<u64>().to_le_bytes()].concat();
@@ -139,7 +102,6 @@ impl Identity {
             node: config.node,
             cluster: config.cluster.clone(),
             incarnation: (xxh3_64(&born) >> 1).max(1),
-            origin: origin.to_owned(),
         };
         let text = toml::to_string(&identity).map_err(|error| IdentityError::Unreadable(error.to_string()))?;
         replace(disk, FILE, text.as_bytes())?;

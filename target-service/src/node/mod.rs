@@ -9,12 +9,10 @@
 //! followers that its log no longer reaches (`snapshots/`). How much of the log is kept is decided in `retain.rs`; a replica
 //! whose state is damaged is set aside (`quarantine.rs`). Versions of the protocol live side by side (`versions.rs`).
 //! Which shards a node holds is what the placement group says (`council.rs`, on the nodes that hold it); each node keeps the
-//! newest map, starts and forgets replicas by it, and changes the members of those that it leads (`moves.rs`). What it holds is
-//! copied while it serves (`backup.rs`), and a cluster begins anew from such copies (`restore.rs`).
+//! newest map, starts and forgets replicas by it, and changes the members of those that it leads (`moves.rs`).
 
 mod admission;
 mod api;
-mod backup;
 mod calls;
 mod catch_up;
 mod config;
@@ -25,10 +23,8 @@ mod handle;
 mod handover;
 mod identity;
 mod inbox;
-mod leaders;
 mod meters;
 mod metrics;
-mod migrations;
 mod moves;
 mod net;
 mod operators;
@@ -41,11 +37,9 @@ mod quarantine;
 mod reception;
 mod recover;
 mod requests;
-mod restore;
 mod retain;
 mod routes;
 mod run;
-mod sessions;
 mod shard;
 mod snapshots;
 mod streams;
@@ -54,7 +48,6 @@ mod tests;
 mod verification;
 mod versions;
 mod waiting;
-mod wipe;
 
 pub use crate::plant::Plant;
 pub use admission::{Capacity, Costs, LoginRamp, Protections};
@@ -64,8 +57,6 @@ pub use handle::{NodeHandle, channel};
 pub use identity::{Identity, IdentityError};
 pub use inbox::Inbox;
 pub use metrics::{Kind as MetricKind, METRICS, Metric, reference as metrics_reference};
-pub use restore::{Progress, RestoreError, Restored, restore};
 pub use routes::{PLACEMENT, Routes};
 pub use run::{NodeError, Observer, Parts, run};
 pub use versions::{Build, PROTOCOL_HEADER, Protocols, Versions};
-pub use wipe::{WipeError, may_go, wipe};

@@ -2,12 +2,11 @@
 //! newly its own, forgets those that are not any more, and, where it leads a shard that is being moved, changes the shard's
 //! members step by step and reports how far that is.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use firedrill_proto::chat::v1::{
-    LedShard, MigrationStatus, MoveReplicaRequest, MoveReplicaResponse, MoveReport, OperationPhase, OperationStatus,
-    PlacementMap, PlacementReport, PlacementStatus, StartOperationRequest, StartOperationResponse,
-    peer_message::Message, start_operation_request::Operation,
+    MoveReplicaRequest, MoveReplicaResponse, MoveReport, OperationPhase, OperationStatus, PlacementMap,
+    PlacementReport, PlacementStatus, peer_message::Message,
 };
 
 use super::{
@@ -73,7 +72,6 @@ impl Node {
             shard.epoch = self.map.epoch;
             shard.step_down();
         }
-        self.backups.lost(id, "has left this node");
         recover::forget_shard(id, &*self.disk, &mut self.log)?;
         self.quarantined.remove(&id);
         Ok(())
@@ -132,8 +130,6 @@ impl Node {
             version: self.map.version,
             moves: self.moves(),
             node: self.config.node,
-            zone: self.config.zone.clone(),
-            led: self.led(),
         };
         let members = placement_nodes(&self.config);
         let leader = self
@@ -151,15 +147,6 @@ impl Node {
         self.net.send(to, PLACEMENT, Message::Report(report));
     }
 
-    fn led(&self) -> Vec<LedShard> {
-        let led = self.shards.iter().filter(|(_, shard)| shard.led.is_some());
-        led.map(|(&shard, it)| LedShard {
-            shard,
-            term: it.replica.term(),
-        })
-        .collect()
-    }
-
     fn moves(&self) -> Vec<MoveReport> {
         let led = self.shards.iter().filter(|(_, shard)| shard.led.is_some());
         led.filter_map(|(&id, shard)| {
@@ -172,11 +159,7 @@ impl Node {
                 members: Some(shard.replica.members().clone()),
                 matched: shard.replica.matched(operation.to).unwrap_or_default(),
                 last: shard.replica.last_index(),
-                // Consensus handed the snapshot over whole; of it this much is still to go.
-                bytes: shard
-                    .replica
-                    .watched_bytes()
-                    .saturating_sub(self.outgoing.lacking(id, operation.to).unwrap_or(0)),
+                bytes: shard.replica.watched_bytes(),
                 round: rounds.map_or(0, |it| it.round),
                 caught_up: rounds.is_some_and(|it| it.done),
                 failed: rounds.and_then(|it| it.failed.clone()).unwrap_or_default(),
@@ -189,7 +172,7 @@ impl Node {
     pub(super) fn drive_moves(&mut self, ticks: u64, now: Duration) {
         let short = Duration::from_millis(self.config.timing.election_ms_min);
         let shunned = self.shunned();
-        let mut reports = self.map.migrations.iter().any(placement::goes_on);
+        let mut reports = false;
         for (&id, shard) in self.shards.iter_mut().filter(|(_, shard)| shard.led.is_some()) {
             let operation = placement::active(&self.map, id);
             let members = shard.replica.members();
@@ -209,8 +192,7 @@ impl Node {
                         shard.catch_up = Some(CatchUp::new(operation.id, last, now));
                     }
                     if let Some(it) = &mut shard.catch_up {
-                        let lacking = self.outgoing.lacking(id, operation.to).unwrap_or(0);
-                        it.look((matched, lacking), last, short, now);
+                        it.look(matched, last, short, now);
                     }
                 }
             }
@@ -229,13 +211,7 @@ impl Node {
                     tracing::info!(shard = id, ?change, proposed, "the members change");
                 }
                 Step::HandOver => {
-                    let mut avoid: BTreeSet<u64> = shunned.iter().copied().chain(operation.map(|it| it.from)).collect();
-                    let voters = shard.replica.voters().into_iter();
-                    let stays = voters.filter(|it| !avoid.contains(it) && !placement::leaves(&self.map, *it));
-                    if stays.count() > 0 {
-                        // Not to one that would have to hand over again.
-                        avoid.extend(self.config.peers.keys().filter(|it| placement::leaves(&self.map, **it)));
-                    }
+                    let avoid = shunned.iter().copied().chain(operation.map(|it| it.from)).collect();
                     // Where nobody can take over now, the next tick asks again.
                     let _ = shard.replica.transfer(0, &avoid);
                 }
@@ -275,23 +251,6 @@ impl Node {
         }
     }
 
-    pub(super) fn start_operation(&mut self, request: StartOperationRequest, to: To<StartOperationResponse>) {
-        if let Some(Operation::MoveReplica(asked)) = &request.operation
-            && !self.config.peers.contains_key(&asked.to)
-        {
-            let message = format!("node {} is no node of this cluster", asked.to);
-            return self.answer(to, Err(Refusal::new(Reason::Invalid, message)));
-        }
-        let now = self.clock.now();
-        match &mut self.council {
-            Some(council) => council.start(request, now, to),
-            None => {
-                let refusal = self.no_council();
-                self.answer(to, Err(refusal));
-            }
-        }
-    }
-
     /// This node doesn't belong to the placement group, and may know who leads it.
     pub(super) fn no_council(&self) -> Refusal {
         let nodes = placement_nodes(&self.config);
@@ -314,12 +273,6 @@ impl Node {
             progress: council.and_then(|council| council.progress(operation.id)),
             operation: Some(operation.clone()),
         };
-        let migration = |migration: &firedrill_proto::chat::v1::Migration| MigrationStatus {
-            waits_for: council
-                .and_then(|council| council.watch.waits.get(&migration.id).cloned())
-                .unwrap_or_default(),
-            migration: Some(migration.clone()),
-        };
         PlacementStatus {
             version: self.map.version,
             epoch: self.map.epoch,
@@ -327,9 +280,6 @@ impl Node {
             term: council.map_or(0, |council| council.replica.term()),
             leader: council.map_or(self.placement_hint, |council| council.replica.leader()),
             operations: self.map.operations.iter().map(status).collect(),
-            nodes: self.map.nodes.clone(),
-            migrations: self.map.migrations.iter().map(migration).collect(),
-            time_ms: self.map.time_ms,
         }
     }
 }

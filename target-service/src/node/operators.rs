@@ -138,7 +138,6 @@ impl Node {
             protocol_least: self.config.versions.speaks().least(),
             protocol_most: self.config.versions.speaks().most(),
             build: self.config.versions.build.as_str().to_owned(),
-            backup: self.backups.status(),
             quarantined: self.quarantined.values().map(Quarantined::status).collect(),
         }
     }

@@ -137,7 +137,6 @@ impl Node {
         // Closed before the note is written, so that the file is the one that is found.
         drop(shard);
         self.incoming.forget(id);
-        self.backups.lost(id, "is damaged");
         found.write(&*self.disk).map_err(StorageError::from)?;
         self.quarantined.insert(id, found);
         Ok(())

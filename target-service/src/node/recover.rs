@@ -14,7 +14,7 @@ use super::{
 use crate::{
     chat::{Machine, Settings},
     consensus::{Replica, Start, Tuning},
-    env::{Clock, Disk, Streams, read_all, replace},
+    env::{Disk, Streams, read_all, replace},
     placement,
     storage::{
         StateDb, StorageError,
@@ -85,10 +85,10 @@ pub(super) fn keep_map(disk: &dyn Disk, map: &PlacementMap) -> Result<(), Storag
     )?)
 }
 
-pub(super) fn founding_map(config: &NodeConfig) -> PlacementMap {
+fn founding_map(config: &NodeConfig) -> PlacementMap {
     let routes = Routes::new(config);
     let members = (0..routes.shards()).map(|shard| routes.members(shard).to_vec());
-    placement::founded(config.epoch, &config.founding(), members)
+    placement::founded(config.epoch, members)
 }
 
 /// The placement state in a file, if there is one.
@@ -129,7 +129,6 @@ fn settle_members(shard: u32, founders: &[u64], joins: Option<u64>, log: &mut Lo
 pub(super) fn open_council(
     config: &NodeConfig,
     disk: Arc<dyn Disk>,
-    clock: Clock,
     log: &mut Log,
 ) -> Result<Option<Council>, NodeError> {
     let nodes = placement_nodes(config);
@@ -153,7 +152,7 @@ pub(super) fn open_council(
         source,
     };
     let replica = Replica::new(start, &tuning(config)).map_err(failed)?;
-    Ok(Some(Council::new(config, replica, machine, clock)))
+    Ok(Some(Council::new(config.node, replica, machine)))
 }
 
 /// Makes the placement group's state durable.
@@ -198,23 +197,6 @@ pub(super) fn open_shard(
         forget_shard(id, &*disk, log)?;
     }
     let members = settle_members(id, founders, joins, log)?;
-    let machine = open_machine(id, config, disk)?;
-    reconcile(id, machine.applied(), &state_file(id), log)?;
-    let streams = Streams::new(config.seed);
-    let start = Start {
-        node: config.node,
-        log: log.shard(id),
-        members,
-        applied: machine.applied().0,
-        rng: streams.stream(&format!("election/{}/{id}", config.node)),
-    };
-    let replica = Replica::new(start, &tuning(config)).map_err(|source| NodeError::Replica { shard: id, source })?;
-    let rng = streams.stream(&format!("streams/{}/{id}", config.node));
-    Ok(Shard::new(id, replica, machine, config, map.epoch, rng))
-}
-
-/// Opens a shard's state, as of its last durable checkpoint; an empty one if there is none.
-pub(super) fn open_machine(id: u32, config: &NodeConfig, disk: Arc<dyn Disk>) -> Result<Machine, NodeError> {
     let mut database = StateDb::open(disk, &state_file(id))?;
     if config.retention.verify_state {
         database.verify()?;
@@ -232,7 +214,18 @@ pub(super) fn open_machine(id: u32, config: &NodeConfig, disk: Arc<dyn Disk>) ->
         machine.set_plant(config.plant);
         machine
     };
-    Ok(machine)
+    reconcile(id, machine.applied(), &state_file(id), log)?;
+    let streams = Streams::new(config.seed);
+    let start = Start {
+        node: config.node,
+        log: log.shard(id),
+        members,
+        applied: machine.applied().0,
+        rng: streams.stream(&format!("election/{}/{id}", config.node)),
+    };
+    let replica = Replica::new(start, &tuning(config)).map_err(|source| NodeError::Replica { shard: id, source })?;
+    let rng = streams.stream(&format!("streams/{}/{id}", config.node));
+    Ok(Shard::new(id, replica, machine, config, map.epoch, rng))
 }
 
 /// Makes the log continue the state. A snapshot is durable in the state before the log hears of it, so that a crash

@@ -5,14 +5,13 @@
 
 use firedrill_proto::chat::v1::{
     AbortOperationRequest, AbortOperationResponse, AcknowledgeRequest, AcknowledgeResponse, AcquitRequest,
-    AcquitResponse, AuditRequest, AuditResponse, BackupRequest, BackupResponse, Caller, ChangeGroupRequest,
-    ChangeGroupResponse, ContactsRequest, ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse,
-    HistoryRequest, HistoryResponse, ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse,
-    MoveReplicaRequest, MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse,
-    PresenceRequest, PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse,
-    RoutesRequest, RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse,
-    SignUpRequest, SignUpResponse, StartOperationRequest, StartOperationResponse, StatusRequest, StatusResponse,
-    SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
+    AcquitResponse, AuditRequest, AuditResponse, Caller, ChangeGroupRequest, ChangeGroupResponse, ContactsRequest,
+    ContactsResponse, DigestRequest, DigestResponse, FenceRequest, FenceResponse, HistoryRequest, HistoryResponse,
+    ImportContactsRequest, ImportContactsResponse, MembersRequest, MembersResponse, MoveReplicaRequest,
+    MoveReplicaResponse, OpenRequest, OpenResponse, OpenSessionRequest, OpenSessionResponse, PresenceRequest,
+    PresenceResponse, RampLoginsRequest, RampLoginsResponse, RequestCodeRequest, RequestCodeResponse, RoutesRequest,
+    RoutesResponse, SendRequest, SendResponse, SetVerificationRequest, SetVerificationResponse, SignUpRequest,
+    SignUpResponse, StatusRequest, StatusResponse, SubscribeRequest, TransferLeaderRequest, TransferLeaderResponse,
 };
 
 use super::{
@@ -118,10 +117,8 @@ requests! {
     Fence(FenceRequest) -> FenceResponse, "fence", None, |_| Home::Nowhere;
     SetVerification(SetVerificationRequest) -> SetVerificationResponse, "set_verification", None, |_| Home::Nowhere;
     RampLogins(RampLoginsRequest) -> RampLoginsResponse, "ramp_logins", None, |_| Home::Nowhere;
-    Backup(BackupRequest) -> BackupResponse, "backup", None, |_| Home::Nowhere;
     Digest(DigestRequest) -> DigestResponse, "digest", None, |_| Home::Nowhere;
     MoveReplica(MoveReplicaRequest) -> MoveReplicaResponse, "move_replica", None, |_| Home::Nowhere;
-    StartOperation(StartOperationRequest) -> StartOperationResponse, "start_operation", None, |_| Home::Nowhere;
     AbortOperation(AbortOperationRequest) -> AbortOperationResponse, "abort_operation", None, |_| Home::Nowhere;
 }
 

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_route_is_stale_once_a_node_has_left_its_shard_and_no_other() {
-        let mut map = crate::placement::founded(3, &[1, 2, 3], vec![vec![1, 2, 3]; 2]);
+        let mut map = crate::placement::founded(3, vec![vec![1, 2, 3]; 2]);
         map.epoch = 5;
         map.shards[1].since_epoch = 5;
         let routes = Routes::of(&map);

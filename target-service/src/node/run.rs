@@ -6,17 +6,10 @@ use std::{
     time::Duration,
 };
 
-use firedrill_proto::chat::v1::{
-    BeginGenerationCommand, Command, Goodbye, PlacementMap, command, peer_message::Message,
-};
-
-use rand::RngExt as _;
-use rand_chacha::ChaCha8Rng;
-use xxhash_rust::xxh3::xxh3_64;
+use firedrill_proto::chat::v1::{Command, Goodbye, PlacementMap, command, peer_message::Message};
 
 use super::{
     admission::{Gate, LoginLimit},
-    backup::Backups,
     config::{ConfigError, NodeConfig},
     council::Council,
     failover::{Failover, View},
@@ -133,8 +126,6 @@ pub struct Parts {
     pub clock: Clock,
     /// The node's disk.
     pub disk: Arc<dyn Disk>,
-    /// Where its backups go, if anywhere.
-    pub backups: Option<Arc<dyn Disk>>,
     /// The way to its peers.
     pub transport: Arc<dyn Transport>,
     /// Who watches, if anybody.
@@ -152,10 +143,6 @@ pub(super) struct Node {
     pub(super) observer: Option<Arc<dyn Observer>>,
     pub(super) log: Log,
     pub(super) disk: Arc<dyn Disk>,
-    pub(super) backup_disk: Option<Arc<dyn Disk>>,
-    pub(super) backups: Backups,
-    /// What generations are drawn from.
-    generations: ChaCha8Rng,
     pub(super) routes: Routes,
     /// What the routes follow from.
     pub(super) map: PlacementMap,
@@ -302,7 +289,7 @@ impl Node {
                 }
             }
         }
-        let council = recover::open_council(&config, parts.disk.clone(), parts.clock.clone(), &mut log)?;
+        let council = recover::open_council(&config, parts.disk.clone(), &mut log)?;
         if map.version == 0 {
             recover::keep_map(&*parts.disk, &map)?;
         }
@@ -322,9 +309,6 @@ impl Node {
             transport: parts.transport,
             observer: parts.observer,
             disk: parts.disk,
-            backup_disk: parts.backups,
-            backups: Backups::default(),
-            generations: Streams::new(config.seed).stream(&format!("generations/{}", config.node)),
             log,
             routes: Routes::of(&map),
             map,
@@ -472,27 +456,12 @@ impl Node {
                     .pump(to, &shard.machine, &known, &mut self.net, now)
                     .map_err(chat)?;
             }
-            shard.begin_generation(|| {
-                // No generation before it had this number: the hour tells them apart, and chance those of one hour.
-                let born = [
-                    self.clock.wall_ms().to_le_bytes(),
-                    self.generations.random::<u64>().to_le_bytes(),
-                ]
-                .concat();
-                let generation = (xxh3_64(&born) >> 2).max(1);
-                let command = command::Command::BeginGeneration(BeginGenerationCommand { generation });
-                Self::command(&mut self.ticket, self.config.node, &self.clock, command)
-            });
             shard.trim(now, |command| {
                 Self::command(&mut self.ticket, self.config.node, &self.clock, command)
             });
         }
         if !stopping {
             self.drive_moves(self.ticks, now);
-            self.drive_leaders(self.ticks);
-            if let Some(council) = self.council.as_mut() {
-                council.drive(now);
-            }
         }
         if self.ticks.is_multiple_of(REPORT_TICKS) {
             self.push_map(false);
@@ -502,7 +471,6 @@ impl Node {
             self.report();
         }
         self.carry_snapshots();
-        self.step_backup();
         if self.ticks.is_multiple_of(CHORES_TICKS) {
             self.chores();
             let relieved = self.relieve_log(true);

@@ -358,9 +358,6 @@ impl Shard {
     /// not have come here yet: then another node has to be asked.
     pub(super) fn open_stale(&self, request: &OpenRequest, to: To<OpenResponse>) {
         let page = match self.threads(request) {
-            _ if self.machine.awaits_generation() => {
-                Err(self.refusal(Reason::NotLeader, "the shard was restored, and begins"))
-            }
             Ok(Ok(page)) => Ok(page),
             Ok(Err(refused)) => {
                 let message = format!("nobody leads here, and of what this node has: {refused}");
@@ -483,7 +480,7 @@ impl Shard {
                         self.outbox.trimmed(to_shard, trimmed.get(&to_shard).copied(), now);
                     }
                 }
-                (Waiting::Version | Waiting::Generation, _) => {}
+                (Waiting::Version, _) => {}
                 (waiting, reply) => {
                     let template = self.refusal(Reason::Maybe, "");
                     waiting.answer(reply, |reason, message| Refusal {
@@ -610,14 +607,6 @@ impl Shard {
             for to_shard in to_shards {
                 self.outbox.trimmed(to_shard, None, now);
             }
-        }
-    }
-
-    /// Behind a restore: proposes a generation that this shard never had, unless that is on its way.
-    pub(super) fn begin_generation(&mut self, make: impl FnOnce() -> Command) {
-        let waits = |pending: &Pending| matches!(pending.waiting, Waiting::Generation);
-        if self.led.is_some() && self.machine.awaits_generation() && !self.pending.values().any(waits) {
-            self.propose(make(), Waiting::Generation);
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     api::{Reason, Refusal},
     inbox::Reply as To,
 };
-use crate::chat::{Refused, Reply, ids};
+use crate::chat::{Refused, Reply};
 
 /// When to come back to a shard whose state is at a bound: it drains at the pace of devices.
 const RETRY_STATE_FULL: Duration = Duration::from_secs(1);
@@ -43,8 +43,6 @@ pub(super) enum Waiting {
     },
     /// The node itself, turning the shard to a version.
     Version,
-    /// The node itself, beginning a generation behind a restore.
-    Generation,
     /// Nobody any more: it was answered before it was known.
     #[cfg(feature = "plants")]
     Nobody,
@@ -67,7 +65,6 @@ impl Waiting {
             Self::Trim { .. } => "trim_outbox",
             Self::TrimAll { .. } => "trim_outboxes",
             Self::Version => "set_version",
-            Self::Generation => "begin_generation",
             #[cfg(feature = "plants")]
             Self::Nobody => "nobody",
         }
@@ -76,7 +73,7 @@ impl Waiting {
     /// Whether a client asked, and not the node itself.
     pub(super) const fn has_caller(&self) -> bool {
         match self {
-            Self::Accept { .. } | Self::Trim { .. } | Self::TrimAll { .. } | Self::Version | Self::Generation => false,
+            Self::Accept { .. } | Self::Trim { .. } | Self::TrimAll { .. } | Self::Version => false,
             #[cfg(feature = "plants")]
             Self::Nobody => false,
             _ => true,
@@ -95,7 +92,7 @@ impl Waiting {
             Self::ChangeGroup(to) => to.is_closed(),
             Self::Acknowledge(to) => to.is_closed(),
             Self::Fence(to) => to.is_closed(),
-            Self::Accept { .. } | Self::Trim { .. } | Self::TrimAll { .. } | Self::Version | Self::Generation => false,
+            Self::Accept { .. } | Self::Trim { .. } | Self::TrimAll { .. } | Self::Version => false,
             // Who was answered early still wants it done.
             #[cfg(feature = "plants")]
             Self::Nobody => false,
@@ -114,7 +111,7 @@ impl Waiting {
             Self::ChangeGroup(to) => drop(to.send(Err(refusal))),
             Self::Acknowledge(to) => drop(to.send(Err(refusal))),
             Self::Fence(to) => drop(to.send(Err(refusal))),
-            Self::Accept { .. } | Self::Trim { .. } | Self::TrimAll { .. } | Self::Version | Self::Generation => {}
+            Self::Accept { .. } | Self::Trim { .. } | Self::TrimAll { .. } | Self::Version => {}
             #[cfg(feature = "plants")]
             Self::Nobody => {}
         }
@@ -209,15 +206,12 @@ pub(super) const fn reason_of(refused: &Refused) -> Reason {
     match refused {
         Refused::NoSuchUser { .. } => Reason::NoSuchUser,
         Refused::NoSuchDevice { .. } => Reason::NoSuchDevice,
-        Refused::SessionEnded {
-            session: ids::NO_SESSION,
-        } => Reason::NoSuchSession,
         Refused::SessionEnded { .. } => Reason::SessionEnded,
         Refused::WrongCode => Reason::WrongCode,
         Refused::NoSuchConversation { .. } => Reason::NoSuchConversation,
         Refused::NotMember { .. } => Reason::NotMember,
         Refused::GroupFull { .. } => Reason::GroupFull,
-        Refused::Full { .. } | Refused::RecipientFull { .. } => Reason::Overloaded,
+        Refused::Full { .. } => Reason::Overloaded,
         Refused::Misrouted { .. } => Reason::StaleRoute,
         // Nothing was done now; whether it was done before is forgotten.
         Refused::ClientIdExpired { .. } => Reason::Maybe,

@@ -2,15 +2,12 @@
 
 use bytes::Bytes;
 use firedrill_proto::chat::v1::{
-    AdvanceOperation, BeginMove, FormerMember, Migration, NodeState, OperationPhase, PhaseMark, PlacementCommand,
-    PlacementMap, PlacementNode, PlacementOperation, PlacementSnapshot, ShardPlacement, placement_command::Command,
+    AdvanceOperation, BeginMove, FormerMember, OperationPhase, PlacementCommand, PlacementMap, PlacementOperation,
+    PlacementSnapshot, ShardPlacement, placement_command::Command,
 };
 use prost::Message as _;
 
-use super::{
-    nodes,
-    step::{active, is_active},
-};
+use super::step::{active, is_active};
 
 /// Most operations that go on at a time.
 pub const OPERATIONS_MAX: usize = 16;
@@ -22,12 +19,10 @@ const ENDED_MAX: usize = 32;
 const CHECKSUM: usize = 4;
 
 /// What came of a command.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// This operation goes on.
-    Operation(Box<PlacementOperation>),
-    /// This migration goes on.
-    Migration(Box<Migration>),
+    Operation(PlacementOperation),
     /// It can't be done, ever.
     Invalid(String),
     /// It can't be done now.
@@ -46,14 +41,9 @@ pub struct SnapshotError {
     pub what: String,
 }
 
-/// The map that a configuration describes: the founders may hold something, everybody else is a spare.
+/// The map that a configuration describes.
 #[must_use]
-pub fn founded(epoch: u64, founders: &[u64], members: impl IntoIterator<Item = Vec<u64>>) -> PlacementMap {
-    let node = |node: &u64| PlacementNode {
-        node: *node,
-        zone: String::new(),
-        state: NodeState::Placeable.into(),
-    };
+pub fn founded(epoch: u64, members: impl IntoIterator<Item = Vec<u64>>) -> PlacementMap {
     let placed = |members: Vec<u64>| ShardPlacement {
         founders: members.clone(),
         members,
@@ -63,7 +53,6 @@ pub fn founded(epoch: u64, founders: &[u64], members: impl IntoIterator<Item = V
     PlacementMap {
         epoch,
         shards: members.into_iter().map(placed).collect(),
-        nodes: founders.iter().map(node).collect(),
         ..PlacementMap::default()
     }
 }
@@ -88,10 +77,6 @@ impl Machine {
         &self.map
     }
 
-    pub(super) const fn map_mut(&mut self) -> &mut PlacementMap {
-        &mut self.map
-    }
-
     /// The applied index and its term.
     #[must_use]
     pub const fn applied(&self) -> (u64, u64) {
@@ -101,19 +86,10 @@ impl Machine {
     /// Applies the entry at (`index`, `term`), which follows the applied one; `None` is one without a command.
     pub fn apply(&mut self, index: u64, term: u64, command: Option<PlacementCommand>) -> Reply {
         self.applied = (index, term);
-        let Some(command) = command else {
-            return Reply::Nothing;
-        };
-        self.map.time_ms = self.map.time_ms.max(command.time_ms);
-        match command.command {
+        match command.and_then(|command| command.command) {
             Some(Command::Begin(begin)) => self.begin(&begin, index),
             Some(Command::Advance(advance)) => self.advance(&advance, index),
             Some(Command::Abort(abort)) => self.abort(abort.operation, abort.reason, index),
-            Some(Command::BeginMigration(begin)) => self.begin_migration(begin, index),
-            Some(Command::AdvanceMigration(advance)) => self.advance_migration(&advance, index),
-            Some(Command::Wish(wish)) => self.wish(&wish, index),
-            Some(Command::Fulfil(told)) => self.fulfil(&told, index),
-            Some(Command::Note(noted)) => self.note(&noted, index),
             None => Reply::Nothing,
         }
     }
@@ -123,7 +99,7 @@ impl Machine {
     /// # Errors
     /// Says why it can't.
     pub fn check(&self, begin: &BeginMove) -> Result<Option<&PlacementOperation>, Reply> {
-        let BeginMove { shard, from, to, .. } = *begin;
+        let BeginMove { shard, from, to } = *begin;
         let Some(placed) = self.map.shards.get(shard as usize) else {
             return Err(Reply::Invalid(format!("there is no shard {shard}")));
         };
@@ -142,13 +118,6 @@ impl Machine {
             let message = format!("shard {shard} is held by {members:?}: it can't move from node {from} to {to}");
             return Err(Reply::Invalid(message));
         }
-        if nodes::leaves(&self.map, to) {
-            let is = nodes::state(&self.map, to).as_str_name().to_ascii_lowercase();
-            return Err(Reply::Invalid(format!("node {to} is {is}: nothing moves there")));
-        }
-        if begin.migration != 0 && !self.wants_move(begin.migration) {
-            return Err(Reply::Nothing);
-        }
         if self.map.operations.iter().filter(|it| is_active(it)).count() >= OPERATIONS_MAX {
             return Err(Reply::Busy(format!("{OPERATIONS_MAX} operations go on already")));
         }
@@ -157,26 +126,24 @@ impl Machine {
 
     fn begin(&mut self, begin: &BeginMove, index: u64) -> Reply {
         match self.check(begin) {
-            Ok(Some(going)) => return Reply::Operation(Box::new(going.clone())),
+            Ok(Some(going)) => return Reply::Operation(going.clone()),
             Err(reply) => return reply,
             Ok(None) => {}
         }
         self.map.last_operation += 1;
-        let mut operation = PlacementOperation {
+        let operation = PlacementOperation {
             id: self.map.last_operation,
             shard: begin.shard,
             from: begin.from,
             to: begin.to,
+            phase: OperationPhase::AddLearner.into(),
             began: index,
-            migration: begin.migration,
-            bytes_per_second: begin.bytes_per_second,
-            ..PlacementOperation::default()
+            reason: String::new(),
         };
-        enter(&mut operation, OperationPhase::AddLearner, 0, self.map.time_ms);
         self.map.operations.push(operation.clone());
         self.map.version = index;
         self.forget_ended();
-        Reply::Operation(Box::new(operation))
+        Reply::Operation(operation)
     }
 
     fn forget_ended(&mut self) {
@@ -200,15 +167,11 @@ impl Machine {
             OperationPhase::EnterJoint => OperationPhase::LeaveJoint,
             OperationPhase::LeaveJoint => OperationPhase::Done,
             OperationPhase::Aborting => OperationPhase::Aborted,
-            // It has ended, or the phase is a migration's.
-            _ => return Reply::Nothing,
+            OperationPhase::Done | OperationPhase::Aborted | OperationPhase::Unspecified => return Reply::Nothing,
         };
-        enter(operation, next, advance.bytes, self.map.time_ms);
+        operation.phase = next.into();
         let operation = operation.clone();
         self.map.version = index;
-        if !is_active(&operation) {
-            self.child_ended(&operation);
-        }
         let Some(placed) = self.map.shards.get_mut(operation.shard as usize) else {
             return Reply::Nothing;
         };
@@ -238,28 +201,23 @@ impl Machine {
             });
         }
         self.forget_ended();
-        Reply::Operation(Box::new(operation))
+        Reply::Operation(operation)
     }
 
     fn abort(&mut self, id: u64, reason: String, index: u64) -> Reply {
-        if self.map.migrations.iter().any(|it| it.id == id) {
-            return self.abort_migration(id, reason, index).unwrap_or(Reply::Nothing);
-        }
-        let time_ms = self.map.time_ms;
         let Some(operation) = self.map.operations.iter_mut().find(|it| it.id == id) else {
             return Reply::Invalid(format!("there is no operation {id}, or it ended long ago"));
         };
         match operation.phase() {
             OperationPhase::AddLearner | OperationPhase::CatchUp => {
-                let bytes = operation.phases.last().map_or(0, |mark| mark.bytes);
-                enter(operation, OperationPhase::Aborting, bytes, time_ms);
+                operation.phase = OperationPhase::Aborting.into();
                 operation.began = index;
                 operation.reason = reason;
                 let operation = operation.clone();
                 self.map.version = index;
-                Reply::Operation(Box::new(operation))
+                Reply::Operation(operation)
             }
-            OperationPhase::Aborting | OperationPhase::Aborted => Reply::Operation(Box::new(operation.clone())),
+            OperationPhase::Aborting | OperationPhase::Aborted => Reply::Operation(operation.clone()),
             phase => {
                 let message = format!(
                     "operation {id} is in phase {}: the new replica votes already, and it ends soon; move it back then",
@@ -308,15 +266,4 @@ impl Machine {
             applied: (snapshot.index, snapshot.term),
         })
     }
-}
-
-fn enter(operation: &mut PlacementOperation, phase: OperationPhase, bytes: u64, at_ms: u64) {
-    operation.phase = phase.into();
-    let before = operation.phases.last().map_or(0, |mark| mark.bytes);
-    operation.phases.push(PhaseMark {
-        phase: phase.into(),
-        at_ms,
-        bytes: bytes.max(before),
-        ..PhaseMark::default()
-    });
 }

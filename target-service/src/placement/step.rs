@@ -95,7 +95,6 @@ pub fn reached(operation: &PlacementOperation, report: &MoveReport) -> bool {
         OperationPhase::EnterJoint => votes(operation.to),
         OperationPhase::LeaveJoint => !joint && votes(operation.to) && !votes(operation.from),
         OperationPhase::Aborting => !members.learners.contains(&operation.to) && !votes(operation.to),
-        // It has ended, or the phase is a migration's.
-        _ => false,
+        OperationPhase::Done | OperationPhase::Aborted | OperationPhase::Unspecified => false,
     }
 }

@@ -12,7 +12,7 @@ use crate::consensus::Change;
 const SHARDS: u32 = 3;
 
 fn machine() -> Machine {
-    Machine::new(founded(4, &[1, 2, 3], (0..SHARDS).map(|_| vec![1, 2, 3])))
+    Machine::new(founded(4, (0..SHARDS).map(|_| vec![1, 2, 3])))
 }
 
 fn command(command: Command) -> Option<PlacementCommand> {
@@ -20,17 +20,11 @@ fn command(command: Command) -> Option<PlacementCommand> {
         proposer: 1,
         ticket: 1,
         command: Some(command),
-        ..PlacementCommand::default()
     })
 }
 
 fn begin(shard: u32, from: u64, to: u64) -> Option<PlacementCommand> {
-    command(Command::Begin(BeginMove {
-        shard,
-        from,
-        to,
-        ..BeginMove::default()
-    }))
+    command(Command::Begin(BeginMove { shard, from, to }))
 }
 
 fn abort(operation: u64) -> Option<PlacementCommand> {
@@ -40,12 +34,7 @@ fn abort(operation: u64) -> Option<PlacementCommand> {
 
 fn advance(operation: u64, from: OperationPhase, term: u64) -> Option<PlacementCommand> {
     let from = from.into();
-    command(Command::Advance(AdvanceOperation {
-        operation,
-        from,
-        term,
-        ..AdvanceOperation::default()
-    }))
+    command(Command::Advance(AdvanceOperation { operation, from, term }))
 }
 
 /// The members of a shard's group, changed as consensus would.

@@ -8,15 +8,12 @@
 //! storage failed, 101 when the node's loop panicked.
 
 mod args;
-mod backup;
 mod edge;
 mod lifetime;
-mod restore;
 mod running;
 mod sampler;
 mod show;
 mod telemetry;
-mod wipe;
 
 pub use args::{Args, run_from_args};
 pub use edge::{Edge, EdgeArgs};

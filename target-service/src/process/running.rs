@@ -116,14 +116,6 @@ pub(super) fn real_disk(config: &NodeConfig) -> impl FnOnce() -> Result<Arc<dyn 
     }
 }
 
-/// The folder of a node's backups: one for each, so that nodes may share what is above it.
-fn backup_disk(config: &NodeConfig) -> Result<Option<Arc<dyn Disk>>, String> {
-    let Some(dir) = &config.backup_dir else { return Ok(None) };
-    let disk = RealDisk::open(dir.join(format!("node-{}", config.node)));
-    let disk = disk.map_err(|error| format!("backup_dir: {error}"))?;
-    Ok(Some(Arc::new(disk)))
-}
-
 impl RunningNode {
     /// Starts a node and waits until it serves. Not to be called on a runtime.
     ///
@@ -183,19 +175,12 @@ impl RunningNode {
                     config.bootstrap |= permitted(&config)?;
                     let own = Identity::open(&config, &*disk, &clock).map_err(|error| error.to_string())?;
                     use_permit_up(&config)?;
-                    let mut agreed = config.agreed();
-                    if !own.origin.is_empty() {
-                        // Founders of which some were restored and some are empty would be two clusters.
-                        agreed.insert("origin".to_owned(), own.origin.clone());
-                    }
-                    let backups = backup_disk(&config)?;
-                    let book = PeerBook::open(own, agreed, config.versions.speaks(), Arc::clone(&disk))
+                    let book = PeerBook::open(own, config.agreed(), config.versions.speaks(), Arc::clone(&disk))
                         .map_err(|error| error.to_string())?;
                     transport.identify(book);
                     let parts = Parts {
                         clock,
                         disk,
-                        backups,
                         transport: Arc::new(transport),
                         observer: None,
                         #[cfg(feature = "plants")]

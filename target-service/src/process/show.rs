@@ -1,4 +1,4 @@
-//! `target-service status --addr ADDR`: what a node says of itself, for people; and which other words the program knows.
+//! `target-service status --addr ADDR`: what a node says of itself, for people.
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +15,7 @@ use tokio::runtime::Builder;
 
 use super::{
     args::run_from_args,
-    backup,
     lifetime::{USAGE, fail},
-    restore, wipe,
 };
 use crate::client::{ChannelOptions, Channels, Client};
 
@@ -36,48 +34,34 @@ struct Show {
     timeout_ms: u64,
 }
 
-/// Carries one out; its arguments start with its name.
-type Subcommand = fn(Vec<OsString>) -> ExitCode;
-
-/// What an operator does with nodes, by the first word.
-const SUBCOMMANDS: [(&str, Subcommand); 4] = [
-    ("status", show),
-    ("backup", backup::run),
-    ("restore", restore::run),
-    ("wipe", wipe::run),
-];
-
-/// What the program does: what its first word says, or [`run_from_args`].
+/// What the program does: asks for a status where that is the first word, or [`run_from_args`].
 pub fn main_from_args<I>(args: I) -> ExitCode
 where
     I: IntoIterator,
     I::Item: Into<OsString> + Clone,
 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let named = |(word, _): &&(&str, _)| args.get(1).is_some_and(|first| first == word);
-    match SUBCOMMANDS.iter().find(named) {
-        Some((_, run)) => run(args.into_iter().skip(1).collect()),
-        None => run_from_args(args),
+    if args.get(1).is_some_and(|word| word == "status") {
+        return show(args.into_iter().skip(1));
     }
-}
-
-/// A subcommand's arguments, which start with its name, or the code to end with.
-pub(super) fn parsed<C: Parser>(args: Vec<OsString>) -> Result<C, ExitCode> {
-    C::try_parse_from(args).map_err(|error| {
-        // A closed terminal is no reason to fail.
-        let _ = error.print();
-        match error.use_stderr() {
-            true => ExitCode::from(USAGE),
-            false => ExitCode::SUCCESS,
-        }
-    })
+    run_from_args(args)
 }
 
 /// Carries the subcommand out; `args` start with its name.
-fn show(args: Vec<OsString>) -> ExitCode {
-    let show = match parsed::<Show>(args) {
+fn show<I>(args: I) -> ExitCode
+where
+    I: IntoIterator,
+    I::Item: Into<OsString> + Clone,
+{
+    let show = match Show::try_parse_from(args) {
         Ok(show) => show,
-        Err(code) => return code,
+        Err(error) => {
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => ExitCode::from(USAGE),
+                false => ExitCode::SUCCESS,
+            };
+        }
     };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -143,18 +127,6 @@ fn page(status: &StatusResponse) -> String {
             storage.snapshots_out,
             storage.snapshots_in,
             storage.snapshot_bytes
-        );
-    }
-    if let Some(backup) = &status.backup {
-        let _ = writeln!(
-            out,
-            "backup  {} {}, {} of {} shards copied, {} bytes {}",
-            backup.id,
-            backup.phase().as_str_name().to_lowercase(),
-            backup.shards_done,
-            backup.shards,
-            backup.bytes,
-            backup.error
         );
     }
     for found in &status.quarantined {
@@ -237,7 +209,7 @@ mod tests {
 
     #[test]
     fn who_does_not_answer_is_69_and_a_wrong_word_2() {
-        let code = |args: &[&str]| format!("{:?}", show(args.iter().map(OsString::from).collect()));
+        let code = |args: &[&str]| format!("{:?}", show(args.iter().copied()));
         assert_eq!(code(&["status"]), format!("{:?}", ExitCode::from(2)));
         let silent = ["status", "--addr", "127.0.0.1:1", "--timeout-ms", "200"];
         assert_eq!(code(&silent), format!("{:?}", ExitCode::from(69)));

@@ -83,8 +83,8 @@ impl Missed {
     /// A refusal that can't be right while the client has done nothing wrong.
     fn wrong(&self) -> Option<&Refusal> {
         use Reason::{
-            GroupFull, Invalid, NoSuchConversation, NoSuchDevice, NoSuchSession, NoSuchUser, NotMember, Resync,
-            SessionEnded, StaleRoute, WrongCode,
+            GroupFull, Invalid, NoSuchConversation, NoSuchDevice, NoSuchUser, NotMember, Resync, SessionEnded,
+            StaleRoute, WrongCode,
         };
         match self {
             Self::Refused(r)
@@ -98,7 +98,6 @@ impl Missed {
                         | GroupFull
                         | Resync
                         | SessionEnded
-                        | NoSuchSession
                         | StaleRoute
                         | WrongCode
                 ) =>

@@ -21,7 +21,6 @@ use super::{
     client::World,
     ledger,
     nemesis::{Act, Victim},
-    rehearsal,
 };
 use crate::{
     chat::Settings,
@@ -66,22 +65,14 @@ pub(super) fn clock(start: Instant, offset_ms: u64) -> Clock {
 
 /// The map with which the nodes begin: as they draw it themselves.
 pub(super) fn founding(options: &SimOptions) -> PlacementMap {
-    let nodes: Vec<u64> = founders(options).collect();
+    let nodes: Vec<u64> = (1..=options.nodes).collect();
     let members = (0..options.shards as usize).map(|shard| {
         let held = if options.spread { 3 } else { nodes.len() };
         let mut members: Vec<u64> = (0..held).map(|i| nodes[(shard + i) % nodes.len()]).collect();
         members.sort_unstable();
         members
     });
-    placement::founded(1, &nodes, members)
-}
-
-/// The nodes that found the cluster: all, but for the spare of a rehearsal.
-fn founders(options: &SimOptions) -> impl Iterator<Item = u64> + use<> {
-    match options.cell {
-        Some(_) => 1..=rehearsal::FOUNDERS,
-        None => 1..=options.nodes,
-    }
+    placement::founded(1, members)
 }
 
 /// All nodes of a simulation. Clones are the same cluster.
@@ -180,7 +171,6 @@ impl Cluster {
         let parts = Parts {
             clock,
             disk,
-            backups: None,
             transport: self.world.net.transport(id),
             observer: Some(self.world.net.observer()),
             #[cfg(feature = "plants")]
@@ -205,16 +195,11 @@ impl Cluster {
         NodeConfig {
             node: id,
             cluster: String::new(),
-            zone: match self.options.cell {
-                Some(_) => rehearsal::zone(id).to_owned(),
-                None => format!("zone-{id}"),
-            },
+            zone: format!("zone-{id}"),
             peers: (1..=self.options.nodes).map(|id| (id, address)).collect(),
-            founders: founders(&self.options).collect(),
+            founders: Vec::new(),
             bootstrap: true,
             bootstrap_permit: None,
-            backup_dir: None,
-            backup_bytes_per_second: 8 << 20,
             client_listen: address,
             peer_listen: address,
             data_dir: "/".into(),
@@ -224,7 +209,6 @@ impl Cluster {
             epoch: 1,
             // Another boot draws other timeouts.
             seed: self.options.seed ^ boot.rotate_left(32),
-            session_key: String::new(),
             plant: self.options.plant,
             timing: Timing::default(),
             bounds: Bounds {

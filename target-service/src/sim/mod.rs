@@ -8,9 +8,6 @@
 //! liveness: faults stop, everything heals, and within a bound every send must be answered, every device have what it
 //! is owed, and all replicas agree; faults that always heal would hide a livelock.
 //!
-//! Instead of a schedule, the first half can be one operation of the placement of shards that is hit in one of its phases
-//! (`rehearsal`): all of them make a matrix.
-//!
 //! Who judges what:
 //! - [`ledger`]: consensus, from the messages that leaders send: one leader per term, one content per committed index.
 //! - [`promises`]: votes and acknowledged entries, against the disk that a power loss left.
@@ -32,13 +29,11 @@ mod net;
 mod ownership;
 pub mod promises;
 pub mod records;
-mod rehearsal;
 mod run;
 mod social;
 mod trace;
 
 pub use nemesis::{Act, Step, Victim, schedule};
-pub use rehearsal::{Cell, Hit, Rehearsed, Verb, cells};
 pub use run::{Outcome, SimOptions, simulate};
 
 /// Something that must never be seen was seen.

@@ -98,20 +98,18 @@ mod tests {
             proposer: 1,
             ticket: 1,
             command: Some(command),
-            ..PlacementCommand::default()
         }
         .encode_to_vec()
     }
 
     #[test]
     fn an_answer_of_a_node_that_left_is_seen_and_no_other() {
-        let mut owners = Ownership::new(placement::founded(1, &[1, 2, 3, 4], [vec![1, 2, 3]]), 4);
+        let mut owners = Ownership::new(placement::founded(1, [vec![1, 2, 3]]), 4);
         let outsider = owners.stint(0, 4);
         let begin = BeginMove {
             shard: 0,
             from: 3,
             to: 4,
-            ..BeginMove::default()
         };
         assert_eq!(owners.applied(1, 1, &entry(Command::Begin(begin))), [(0, 4)]);
         owners.answered(0, 4, outsider, "it came meanwhile");
@@ -127,7 +125,6 @@ mod tests {
                 operation: 1,
                 from: from.into(),
                 term: 1,
-                ..AdvanceOperation::default()
             };
             owners.applied(index, 1, &entry(Command::Advance(advance)));
         }

@@ -27,7 +27,6 @@ use super::{
     net::Network,
     ownership::Ownership,
     records::{Finals, Records},
-    rehearsal::{self, Rehearsed},
     social,
     trace::Trace,
 };
@@ -43,8 +42,6 @@ const LIVENESS: Duration = Duration::from_secs(30);
 
 /// How long the load goes on after the faults have ended.
 const CALM: Duration = Duration::from_secs(2);
-/// The same after a rehearsal, during which there was load already.
-const CALM_REHEARSED: Duration = Duration::from_millis(500);
 
 /// From one look at the replicas' digests to the next.
 const DIGEST_EVERY: Duration = Duration::from_millis(500);
@@ -69,8 +66,6 @@ pub struct SimOptions {
     /// Whether nodes of both versions of the protocol live side by side while there are faults: each start draws one, up or
     /// down. Afterwards all are updated, and every shard has to turn to the second.
     pub mixed: bool,
-    /// An operation of the placement of shards and what hits it, instead of a schedule of faults.
-    pub cell: Option<rehearsal::Cell>,
     /// A deliberate error of the service, in builds that have them.
     pub plant: Option<Plant>,
     /// Disks whose log syncs do nothing: a deliberate error below the service, in every build.
@@ -101,30 +96,11 @@ impl SimOptions {
             group_max: if seed % 32 == 9 { GROUP_MEMBERS_MAX } else { 2 },
             faults: Duration::from_secs(6),
             mixed: (seed / 4) % 3 == 1,
-            cell: None,
             plant: None,
             lying_disks: false,
             promises_early: false,
             thread_rng: false,
             keep_lines: false,
-        }
-    }
-
-    /// A cell of the matrix of operations, phases and hits, by the number of the seed: the same again comes with another
-    /// seed.
-    #[must_use]
-    pub fn rehearsal(seed: u64) -> Self {
-        let cells = rehearsal::cells();
-        let at = usize::try_from(seed).unwrap_or(0) % cells.len();
-        Self {
-            nodes: rehearsal::NODES,
-            spread: true,
-            shards: 3,
-            people: 3,
-            group_max: 2,
-            mixed: false,
-            cell: Some(cells[at]),
-            ..Self::from_seed(seed)
         }
     }
 }
@@ -150,8 +126,6 @@ pub struct Outcome {
     pub boots: (u64, u64),
     /// Terms that had a leader, over all shards.
     pub elections: usize,
-    /// What became of the operation of the cell, if there was one.
-    pub rehearsed: Option<Rehearsed>,
     /// Faults that took hold, by kind.
     pub acts: BTreeMap<&'static str, u64>,
     /// From the end of the faults until everything had converged; virtual time.
@@ -209,28 +183,20 @@ async fn run(options: &SimOptions) -> Outcome {
     }
 
     // Safety: faults at any time.
-    let mut nemesis = streams.stream("nemesis");
-    let mut rehearsed = None;
-    if let Some(cell) = options.cell {
-        rehearsed = Some(rehearsal::rehearse(cell, &world, &cluster, &mut nemesis).await);
-    } else {
-        for step in schedule(&mut nemesis, options.nodes, options.shards, options.faults) {
-            clock.sleep_until(step.at).await;
-            cluster.act(&step.act);
-        }
-    }
-    if let (Some(cell), Some(Rehearsed { ended: None, .. })) = (options.cell, rehearsed) {
-        let map = net.owners(|owners| owners.map().clone());
-        let what = format!("{cell} did not end: {:?} {:?}", map.migrations, map.operations.last());
-        world.records.borrow_mut().violation("operations end", what);
+    for step in schedule(
+        &mut streams.stream("nemesis"),
+        options.nodes,
+        options.shards,
+        options.faults,
+    ) {
+        clock.sleep_until(step.at).await;
+        cluster.act(&step.act);
     }
     // Liveness: all is healed, and the clock of the bound starts.
     trace.event(format_args!("faults end"));
     cluster.heal();
     let healed = clock.now();
-    clock
-        .sleep(if rehearsed.is_some() { CALM_REHEARSED } else { CALM })
-        .await;
+    clock.sleep(CALM).await;
     world.loading.set(false);
     let mut histories = Histories::new();
     let mut caller = Caller::new(world.clone(), streams.stream("judge"));
@@ -300,7 +266,6 @@ async fn run(options: &SimOptions) -> Outcome {
         acknowledged: records.acknowledged_sends(),
         delivered: records.deliveries(),
         elections: net.ledger(|ledger: &mut Ledger| ledger.elections()),
-        rehearsed,
         acts: cluster.acts(),
         converged,
         trace: trace.finish(),
@@ -541,7 +506,7 @@ impl Digests {
     /// at the same index, which has all that was committed.
     fn agree(&self, world: &World) -> bool {
         let map = world.net.owners(|owners| owners.map().clone());
-        let quiet = !map.operations.iter().any(placement::is_active) && !map.migrations.iter().any(placement::goes_on);
+        let quiet = !map.operations.iter().any(placement::is_active);
         let others = self
             .last
             .keys()

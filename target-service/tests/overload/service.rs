@@ -58,7 +58,6 @@ impl Service {
             let parts = Parts {
                 clock,
                 disk: Arc::new(SimDisk::new().attach()),
-                backups: None,
                 transport: Arc::new(From(node, wire.clone())),
                 observer: None,
                 #[cfg(feature = "plants")]

@@ -136,6 +136,5 @@ fn in_words(act: &Act) -> String {
             };
             format!("fault {id} ({kind} on {}): {how}", targets.join(", "))
         }
-        Act::Operation { id, .. } => format!("operation {id} was under way: ended with its processes"),
     }
 }

@@ -150,19 +150,3 @@ fn without_a_move_that_ended_nothing_is_judged() {
     events.retain(|event| !matches!(event, Event::Observed(it) if it.at == Nanos::from_millis(DONE)));
     assert_eq!(judged(events).verdict, Verdict::NotJudged);
 }
-
-#[test]
-fn who_gave_a_part_up_holds_none_and_neither_does_who_never_got_it() {
-    let left_by = |moves: Vec<Move>| -> Vec<String> {
-        let mut town = Town::of(2);
-        town.events.push(observed("n2", 8000, moves, false));
-        let history = History::new(header(), town.end());
-        let left = crate::check::ownership::left(&history.systems["main"]);
-        left.into_iter().map(|(_, node)| node.to_owned()).collect()
-    };
-    let done = moved(2, "n1", "n4", MovePhase::Done);
-    let aborted = moved(1, "n1", "n4", MovePhase::Aborted);
-    assert_eq!(left_by(vec![aborted.clone()]), ["n4"]);
-    assert_eq!(left_by(vec![aborted, done.clone()]), ["n1"], "a later one counts");
-    assert_eq!(left_by(vec![done, moved(3, "n4", "n1", MovePhase::UnderWay)]), ["n1"]);
-}

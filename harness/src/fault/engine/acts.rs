@@ -72,6 +72,10 @@ impl Shared {
                 }
                 Err(reason) => Bite::Unproven(reason),
             },
+            Action::Errand(errand) if errand.ends_by_itself() => match self.nodes.errand_to_its_end(errand).await {
+                Ok((began, ended)) => Bite::Over { began, ended },
+                Err(reason) => Bite::Unproven(reason),
+            },
             Action::Errand(errand) => match self.nodes.errand(errand, true).await {
                 Ok(seen) => Bite::Bites(seen),
                 Err(reason) => Bite::Unproven(reason),
@@ -91,9 +95,8 @@ impl Shared {
                 },
                 Err(reason) => Bite::Unproven(reason),
             },
-            // Fired on their own paths.
+            // Fired on its own path.
             Action::Flap { .. } => Bite::Unproven("a flap is applied burst by burst".to_owned()),
-            Action::Operate(_) => Bite::Unproven("an operation is seen to its end".to_owned()),
         }
     }
 
@@ -124,15 +127,14 @@ impl Shared {
                 let seen = told(lever.release(&fault.id, self.clock).await);
                 Ok(seen.unwrap_or_else(|_| self.nodes.nothing_to_undo(self.clock.now())))
             }
+            Action::Errand(errand) if errand.ends_by_itself() => Ok(self.nodes.nothing_to_undo(self.clock.now())),
             Action::Errand(errand) => self.nodes.errand(errand, false).await.map_err(Unhealed::Dirty),
             Action::Doze { .. } => {
                 let lever = self.lever().map_err(Unhealed::Dirty)?;
                 let (at, text) = lever.doze().release(&fault.id, self.clock).await;
                 Ok(Evidence { at, text })
             }
-            Action::Transfer { .. } | Action::Relaunch { .. } | Action::Operate(_) => {
-                Ok(self.nodes.nothing_to_undo(self.clock.now()))
-            }
+            Action::Transfer { .. } | Action::Relaunch { .. } => Ok(self.nodes.nothing_to_undo(self.clock.now())),
         }
     }
 

@@ -127,16 +127,6 @@ impl Shared {
             let outcome = if bursts.unproven { "indeterminate" } else { "installed" };
             return injection(outcome, false, bursts.effective, bursts.text);
         }
-        if let Action::Operate(course) = &fault.resolved.action {
-            *stage = Stage::Applied;
-            let done = self.operate(fault, course).await;
-            *stage = Stage::Undone;
-            self.forget(fault);
-            return match done {
-                Ok(began) => injection("installed", false, Some(began.at), began.text),
-                Err(reason) => injection("indeterminate", false, None, reason),
-            };
-        }
         self.tell_of(fault, &fault.id, FaultChange::Requested);
         *stage = Stage::Applied;
         let bite = self.apply(fault).await;

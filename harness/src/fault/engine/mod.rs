@@ -4,7 +4,6 @@ mod acts;
 mod armed;
 mod bursts;
 mod life;
-mod operate;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -29,7 +28,7 @@ use crate::base::{Nanos, RunClock, Streams};
 use crate::history::Recorder;
 use crate::system::System;
 use crate::target::Roster;
-use crate::workload::{Lever, Pulse};
+use crate::workload::Lever;
 
 /// How long a fault lasts at most, unless said otherwise.
 pub const LEASE: Duration = Duration::from_secs(3600);
@@ -105,8 +104,6 @@ struct Shared {
     frozen: Mutex<Frozen>,
     /// What can be done to the clients, where there are some.
     lever: OnceLock<Arc<Lever>>,
-    /// How its load goes, where it has one.
-    pulse: OnceLock<Pulse>,
     /// Faults that are being written to the journal.
     enlisting: watch::Sender<u32>,
 }
@@ -131,7 +128,6 @@ impl Engine {
                 active: Mutex::default(),
                 frozen: Mutex::default(),
                 lever: OnceLock::new(),
-                pulse: OnceLock::new(),
                 enlisting: watch::Sender::new(0),
             }),
             lease: LEASE,
@@ -150,13 +146,6 @@ impl Engine {
     #[must_use]
     pub fn with_lever(self, lever: Arc<Lever>) -> Self {
         let _first = self.shared.lever.set(lever);
-        self
-    }
-
-    /// With this way to feel how the system's load goes. The first one stays.
-    #[must_use]
-    pub fn with_pulse(self, pulse: Pulse) -> Self {
-        let _first = self.shared.pulse.set(pulse);
         self
     }
 

@@ -128,7 +128,6 @@ fn expression(scenario: &Scenario, expr: &Expr, scope: Scope, path: &str, found:
                 .map(str::to_owned)
                 .into_iter()
                 .chain(scenario.fault_ids())
-                .chain(scenario.interrupt_ids())
                 .collect(),
             _ => continue,
         };

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::findings::Findings;
 use crate::base::{Template, did_you_mean};
-use crate::fault::RELEASES;
 use crate::scenario::model::Scenario;
 use crate::scenario::system::{EffectEntry, FIELDS, Nodes, PLANTS, Ready, SystemEntry, SystemKind};
 use crate::scenario::{Name, SHARDS};
@@ -178,14 +177,6 @@ fn one_system(system: &SystemEntry, path: &str, found: &mut Findings<'_>) {
             &format!("{path}.election_timeout"),
             || format!("`{timeout}` does not fit; write 50ms to 60s"),
         );
-    }
-    if let Some(release) = &system.release {
-        found.check(RELEASES.contains(&release.as_str()), &format!("{path}.release"), || {
-            format!(
-                "there is no release `{release}`; {}",
-                did_you_mean(release, RELEASES.iter().copied())
-            )
-        });
     }
     overload(system, path, found);
     command(system, path, found);

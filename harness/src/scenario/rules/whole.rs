@@ -4,7 +4,6 @@ use garde::{Path, Report, Validate};
 use serde_json::Value;
 
 use super::{expected, findings::Findings, loads, steps, systems};
-use crate::fault;
 use crate::scenario::model::{Scenario, VERSION};
 use crate::scenario::paths::value_at;
 use crate::scenario::system::SystemEntry;
@@ -88,15 +87,6 @@ impl Scenario {
             .iter()
             .enumerate()
             .map(|(i, step)| format!("{}-{}", i + 1, step.fault.kind()))
-            .collect()
-    }
-
-    /// The ids of the faults that interrupt an operation, such as `2-move_replica-interrupt`.
-    #[must_use]
-    pub fn interrupt_ids(&self) -> Vec<String> {
-        let ids = self.fault_ids().into_iter().zip(&self.steps);
-        ids.filter(|(_, step)| step.fault.interrupt().is_some())
-            .map(|(id, _)| fault::interrupt_id(&id))
             .collect()
     }
 }

@@ -15,7 +15,7 @@ use target_service::node::{NodeConfig, Plant};
 use super::{
     MessagingSpec, NODE_COMMAND, SystemError,
     edge::{self, LaidEdge},
-    page, releases,
+    page,
 };
 use crate::{
     backend::{Backend, LinkId, NodeSpec, Ready},
@@ -31,8 +31,6 @@ const EVERYWHERE_UP_TO: u32 = 5;
 const REPLICATION_FACTOR: u32 = 3;
 /// The file, beside a node's data, that lets it found its cluster.
 const PERMIT: &str = "bootstrap-permit";
-/// The setting that says which release nodes are: no key of their configuration, but two.
-const RELEASE: &str = "release";
 
 /// A system whose ports are taken and whose files are written.
 pub(super) struct Laid {
@@ -45,8 +43,6 @@ pub(super) struct Laid {
 
 pub(super) struct LaidNode {
     pub(super) spec: NodeSpec,
-    /// Its configuration file.
-    pub(super) config: PathBuf,
     id: u64,
     client_listen: SocketAddr,
 }
@@ -169,7 +165,6 @@ pub(super) async fn lay_out(
         std::fs::write(&file, text).map_err(|e| no(&format!("write {}", file.display()), &e))?;
         let laid = LaidNode {
             spec: node_spec(node, site.program, &file, node_dir, [client_listen, peer_listen]),
-            config: file,
             id: number,
             client_listen,
         };
@@ -264,8 +259,6 @@ fn config(
         founders: Vec::new(),
         bootstrap: false,
         bootstrap_permit: Some(data_dir.with_file_name(PERMIT)),
-        backup_dir: Some(data_dir.with_file_name("backup")),
-        backup_bytes_per_second: 8 << 20,
         client_listen,
         peer_listen,
         data_dir: data_dir.to_owned(),
@@ -279,7 +272,6 @@ fn config(
         },
         epoch: 1,
         seed,
-        session_key: format!("{seed:016x}{:016x}", !seed),
         plant,
         volatile_write_cache: true,
         timing: target_service::node::Timing::default(),
@@ -300,12 +292,7 @@ fn config(
     if let Some(limit) = spec.login_per_s {
         config["bounds"]["logins_per_second"] = share(limit, spec.nodes).into();
     }
-    if let Some(release) = spec.settings.get(RELEASE) {
-        let (protocol, build) = releases::settings(release.as_str().unwrap_or_default())?;
-        config["versions"]["protocol"] = protocol.into();
-        config["versions"]["build"] = build.as_str().into();
-    }
-    for (key, value) in spec.settings.iter().filter(|(key, _)| *key != RELEASE) {
+    for (key, value) in &spec.settings {
         set(&mut config, key, value.clone())?;
     }
     let config: NodeConfig = serde_json::from_value(config).map_err(|e| wrong(&e))?;

@@ -6,8 +6,7 @@
 //! - `page`: the status page beside them.
 //! - `client`: how the load reaches the service.
 //! - `people`: how the social loads do; `contacts`: how those on address books do.
-//! - `moves`: what moves by the service's own means.
-//! - `releases`: what a node is started as.
+//! - `moves`: replicas that move.
 //! - `verification`: whoever carries codes, as a fault has it.
 //! - `home`: how opening the app, receipts and presence do.
 //! - `status`: what a node says of itself, in the words of histories.
@@ -21,7 +20,6 @@ mod layout;
 mod moves;
 mod page;
 mod people;
-mod releases;
 mod status;
 mod verification;
 
@@ -44,7 +42,7 @@ use self::{
     page::Reader,
     verification::Manner,
 };
-use super::{Errand, MessagingSpec, Relocation, Stage, Standing, System, SystemError, Taken};
+use super::{Errand, MessagingSpec, Stage, System, SystemError};
 use crate::{
     backend::{Backend, Endpoint, LinkId, NodeSpec},
     history::{NodeStatus, Statement, TraceIds},
@@ -291,6 +289,7 @@ impl System for Messaging {
     async fn order(&self, errand: &Errand, on: bool) -> Result<String, String> {
         let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
         match errand {
+            Errand::MoveReplica { group, from, to } => moves::begin(direct, moves::request(group, from, to)?).await,
             Errand::Directory(answering) => directory::set(self.directory()?, on.then_some(answering)).await,
             Errand::Verification { .. } => verification::set(direct, self.manner(errand, on)).await,
         }
@@ -299,24 +298,10 @@ impl System for Messaging {
     async fn proof(&self, errand: &Errand, on: bool) -> Result<String, String> {
         let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
         match errand {
+            Errand::MoveReplica { group, from, to } => moves::done(direct, moves::request(group, from, to)?).await,
             Errand::Directory(answering) => directory::show(self.directory()?, on.then_some(answering)).await,
             Errand::Verification { .. } => verification::show(direct, self.manner(errand, on)).await,
         }
-    }
-
-    async fn relocate(&self, what: &Relocation) -> Result<Taken, String> {
-        let direct = self.direct.as_ref().ok_or("the system was not laid out yet")?;
-        moves::begin(direct, what).await
-    }
-
-    fn set_release(&self, node: &str, release: &str) -> Result<(), SystemError> {
-        let laid = self.laid()?.nodes.get(node);
-        let laid = laid.ok_or_else(|| SystemError(format!("there is no node {node} in system {}", self.name)))?;
-        releases::set(&laid.config, release)
-    }
-
-    async fn standing(&self, operation: u64) -> Option<Standing> {
-        moves::standing(self.direct.as_ref()?, operation).await
     }
 
     fn workload(&self, loads: &[LoadSpec], stage: Stage) -> Result<Box<dyn Workload>, SystemError> {

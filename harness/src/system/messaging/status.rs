@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use firedrill_proto::chat::v1::{OperationPhase, PlacementStatus, Role, StatusResponse};
 
-use super::{layout::node_name, releases};
+use super::layout::node_name;
 use crate::{
     history::{GroupStatus, Move, MovePhase, NodeStatus, Placement},
     target::group_of,
@@ -27,7 +27,6 @@ pub(super) fn translate(status: &StatusResponse) -> NodeStatus {
         groups: groups.collect(),
         backlog,
         placement: status.placement.as_ref().map(placement),
-        release: releases::of(status),
         gauges: gauges(status),
     }
 }

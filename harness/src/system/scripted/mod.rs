@@ -28,7 +28,7 @@ use crate::{
     history::NodeStatus,
     target::Roster,
     workload::{
-        Lever, LoadSpec, Progress, Pulse, ReadBackSummary, Workload, WorkloadError,
+        Lever, LoadSpec, Progress, ReadBackSummary, Workload, WorkloadError,
         items::{ItemSetting, ItemWorkload},
     },
 };
@@ -155,10 +155,6 @@ impl Workload for ScriptedWorkload {
 
     fn progress(&self) -> Progress {
         self.inner.progress()
-    }
-
-    fn pulse(&self) -> Pulse {
-        self.inner.pulse()
     }
 
     fn lever(&self) -> Arc<Lever> {

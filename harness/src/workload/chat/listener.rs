@@ -34,17 +34,12 @@ const RECONNECT: RetrySpec = RetrySpec {
     back_off: true,
     budget: true,
 };
-/// The refusals that ask for another log-in: the session ended, or the cluster was restored from before it.
+/// The refusal that asks for another log-in.
 const SESSION_ENDED: &str = "SESSION_ENDED";
-const NO_SUCH_SESSION: &str = "NO_SUCH_SESSION";
 /// Why a device that starts anew lost its stream.
 const RELAUNCHED: &str = "relaunched";
 
 type Acknowledging = Pin<Box<dyn Future<Output = Answered<u64>> + Send>>;
-
-fn wants_another_session(failure: &CallFailure) -> bool {
-    [SESSION_ENDED, NO_SUCH_SESSION].contains(&failure.reason.as_str())
-}
 
 /// Listens until it is told to stop, or its session was ended by the fence.
 pub(super) async fn listen(chat: Arc<Chat>, slot: usize) {
@@ -109,7 +104,7 @@ impl Listener {
             let Some(failure) = lost else { break };
             self.synced(Err(&failure), false);
             let starts_anew = failure.reason == RELAUNCHED;
-            if (starts_anew || wants_another_session(&failure)) && !self.log_in_again().await {
+            if (starts_anew || failure.reason == SESSION_ENDED) && !self.log_in_again().await {
                 break;
             }
             // Whoever has just opened the app doesn't wait.
@@ -187,7 +182,7 @@ impl Listener {
                     let now = self.now();
                     match answered.result {
                         Ok(through) => self.device.acknowledged(through, now),
-                        Err(failure) if wants_another_session(&failure) => return Some(failure),
+                        Err(failure) if failure.reason == SESSION_ENDED => return Some(failure),
                         Err(_) => self.device.acknowledge_failed(now),
                     }
                 }

@@ -40,7 +40,7 @@ use tokio::sync::{Notify, watch};
 
 use self::world::World;
 use super::{
-    Lever, LoadSpec, Progress, Pulse, ReadBackSummary, Workload, WorkloadError,
+    Lever, LoadSpec, Progress, ReadBackSummary, Workload, WorkloadError,
     client::ChatClient,
     engine::{Engine, lock},
     ledger::Ledger,
@@ -268,10 +268,6 @@ impl Workload for ChatWorkload {
         progress.lag_p99_ms = meter.lag_p99_ms();
         progress.classes = meter.progress(now);
         progress
-    }
-
-    fn pulse(&self) -> Pulse {
-        self.plan.engine.pulse()
     }
 
     fn lever(&self) -> Arc<Lever> {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
 use super::{
-    Lever, LoadSpec, Progress, Pulse, ReadBackSummary, Workload, WorkloadError,
+    Lever, LoadSpec, Progress, ReadBackSummary, Workload, WorkloadError,
     client::OpClient,
     engine::Engine,
     release::{Executor, Release},
@@ -130,10 +130,6 @@ impl Workload for ItemWorkload {
             classes: meter.progress(now),
             ..Progress::default()
         }
-    }
-
-    fn pulse(&self) -> Pulse {
-        self.shared.engine.pulse()
     }
 
     fn lever(&self) -> Arc<Lever> {

@@ -12,9 +12,6 @@ use crate::chat::{
     store, validate,
 };
 
-/// How far a restore goes on with counters: more sessions than a shard can have given away since its last backup.
-const NUMBERS_OF_A_GENERATION: u64 = 1 << 22;
-
 /// How many replaced sessions' nonces a device remembers.
 const OLD_NONCES_MAX: usize = 4;
 
@@ -34,7 +31,7 @@ impl Applier<'_> {
             return Ok(Ok(Reply::SignedUp { user, created: false }));
         }
         self.meta.accounts += 1;
-        let user = ids::user_id(ids::phone_bucket(&phone), self.meta.accounts + self.meta.counters_base);
+        let user = ids::user_id(ids::phone_bucket(&phone), self.meta.accounts);
         let account = Account {
             phone,
             created_ms: self.meta.time_ms,
@@ -64,7 +61,6 @@ impl Applier<'_> {
             None => {
                 self.applied.made_room = true;
                 let fresh = self.register(user, device, &mut account);
-                self.tell_room(user, &mut account)?;
                 store::put(&mut self.table, &account_key, &account)?;
                 fresh
             }
@@ -85,18 +81,8 @@ impl Applier<'_> {
             session: record.session,
             acknowledged: record.acknowledged,
             last_sequence: account.last_entry - record.base,
-            incarnation: record.incarnation.wrapping_add(self.meta.generation),
+            incarnation: record.incarnation,
         }))
-    }
-
-    /// The first leader behind a restore says of which generation the state is: positions of streams from before it are told
-    /// from those behind it, and numbers that were given away behind the backup are not given again.
-    pub(super) fn begin_generation(&mut self, generation: u64) {
-        if self.meta.awaits_generation {
-            self.meta.awaits_generation = false;
-            self.meta.generation = generation;
-            self.meta.counters_base += NUMBERS_OF_A_GENERATION;
-        }
     }
 
     fn replace_session(&mut self, record: &mut Device, client_nonce: u64, fenced: bool) {
@@ -112,7 +98,7 @@ impl Applier<'_> {
             }
         }
         self.meta.sessions += 1;
-        record.session = ids::session_id(self.meta.shard, self.meta.sessions + self.meta.counters_base);
+        record.session = ids::session_id(self.meta.shard, self.meta.sessions);
         record.nonce = client_nonce;
     }
 
@@ -145,7 +131,6 @@ impl Applier<'_> {
             self.applied.made_room = true;
             store::put(&mut self.table, &key, &record)?;
             self.trim_log(user, &mut account)?;
-            self.tell_room(user, &mut account)?;
             store::put(&mut self.table, &account_key, &account)?;
         }
         Ok(Ok(Reply::Acknowledged {

@@ -89,7 +89,7 @@ impl Applier<'_> {
             let user: Option<Mark> = store::get(&self.table, &Key::account_by_phone(phone))?;
             if let Some(Mark { through: user }) = user {
                 let account: Account = store::get(&self.table, &Key::account(user))?.unwrap_or_default();
-                if self.stops_without_room() && !self.has_room(&account) {
+                if !self.has_room(&account) {
                     return Ok(Taken::NoRoom);
                 }
                 found.push((phone.clone(), user));
@@ -203,7 +203,7 @@ impl Applier<'_> {
     pub(super) fn take_matches(&mut self, matches: &[ContactMatch]) -> Result<Taken, ChatError> {
         for it in matches {
             let account: Option<Account> = store::get(&self.table, &Key::account(it.owner))?;
-            if self.stops_without_room() && account.is_some_and(|account| !self.has_room(&account)) {
+            if account.is_some_and(|account| !self.has_room(&account)) {
                 return Ok(Taken::NoRoom);
             }
         }

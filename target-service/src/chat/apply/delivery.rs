@@ -47,7 +47,7 @@ impl Applier<'_> {
             if item.outbox_sequence <= mark.through {
                 continue;
             }
-            if item.outbox_sequence > mark.through + 1 || self.take(from_shard, item)? == Taken::NoRoom {
+            if item.outbox_sequence > mark.through + 1 || self.take(item)? == Taken::NoRoom {
                 break;
             }
             mark.through = item.outbox_sequence;
@@ -62,10 +62,7 @@ impl Applier<'_> {
     }
 
     /// Takes one item, of whatever kind.
-    fn take(&mut self, from_shard: u32, item: &OutboxItem) -> Result<Taken, ChatError> {
-        if let Some(room) = &item.room {
-            return self.take_room(room);
-        }
+    fn take(&mut self, item: &OutboxItem) -> Result<Taken, ChatError> {
         if let Some(probe) = &item.probe {
             return self.take_probe(probe);
         }
@@ -74,13 +71,13 @@ impl Applier<'_> {
         }
         match &item.receipt {
             Some(receipt) if item.recipients.is_empty() => self.take_receipt_home(receipt),
-            Some(receipt) => self.give(from_shard, item, &Content::Receipt(receipt)),
-            None => self.take_positioned(from_shard, item),
+            Some(receipt) => self.give(item, &Content::Receipt(receipt)),
+            None => self.take_positioned(item),
         }
     }
 
     /// Takes what has a position in its conversation: a message, or a change of the group.
-    fn take_positioned(&mut self, from_shard: u32, item: &OutboxItem) -> Result<Taken, ChatError> {
+    fn take_positioned(&mut self, item: &OutboxItem) -> Result<Taken, ChatError> {
         let mark_key = Key::conversation_mark(item.conversation);
         let mark: Mark = store::get(&self.table, &mark_key)?.unwrap_or_default();
         // The outbox's sequence alone would do, until a conversation moves to another home and is sent from there.
@@ -88,15 +85,15 @@ impl Applier<'_> {
             return Ok(Taken::Yes);
         }
         let content = item.change.as_ref().map_or(Content::Message, Content::Change);
-        if self.give(from_shard, item, &content)? == Taken::NoRoom {
+        if self.give(item, &content)? == Taken::NoRoom {
             return Ok(Taken::NoRoom);
         }
         store::put(&mut self.table, &mark_key, &Mark { through: item.position })?;
         Ok(Taken::Yes)
     }
 
-    /// Gives something to all recipients of an item. Where one without room stops the outbox: to all, or to none.
-    fn give(&mut self, from_shard: u32, item: &OutboxItem, content: &Content<'_>) -> Result<Taken, ChatError> {
+    /// Gives something to all recipients of an item, or to none.
+    fn give(&mut self, item: &OutboxItem, content: &Content<'_>) -> Result<Taken, ChatError> {
         let mut accounts = Vec::with_capacity(item.recipients.len());
         let mut unknown = Vec::new();
         for user in recipients(item) {
@@ -106,7 +103,7 @@ impl Applier<'_> {
                 Some(account) => accounts.push((user, account)),
             }
         }
-        if self.stops_without_room() && !accounts.iter().all(|(_, account)| self.has_room(account)) {
+        if !accounts.iter().all(|(_, account)| self.has_room(account)) {
             return Ok(Taken::NoRoom);
         }
         for recipient in unknown {
@@ -127,7 +124,6 @@ impl Applier<'_> {
                     self.append(user, &mut account, notice(What::Receipt(**receipt)))?;
                 }
             }
-            self.tell_full(from_shard, user, &mut account)?;
             store::put(&mut self.table, &Key::account(user), &account)?;
         }
         Ok(Taken::Yes)

@@ -51,13 +51,6 @@ impl Applier<'_> {
         concerned.extend(&change.users);
         concerned.sort_unstable();
         concerned.dedup();
-        let takes_out = matches!(
-            change.kind(),
-            GroupChangeKind::GroupLeave | GroupChangeKind::GroupRemove
-        );
-        if !takes_out {
-            granted!(self.room_in_logs(&concerned)?);
-        }
         let to = self.by_shard(concerned);
         granted!(self.room_in_outboxes(to.keys().copied(), self.settings.outbox_max)?);
         record.last_position += 1;

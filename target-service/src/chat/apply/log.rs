@@ -1,7 +1,7 @@
 //! A user's log, on the account's shard: everything that the user's devices are shown is an entry of it, stored once.
 //!
 //! Each device counts the entries from where it came in, so that its own sequence starts at 1 and has no gaps. An entry
-//! is forgotten once every device has acknowledged it.
+//! is forgotten once every device has acknowledged it; a log without room stops the outboxes that feed it.
 
 use firedrill_proto::chat::v1::{SubscribeEvent, subscribe_event::Event};
 
@@ -17,7 +17,12 @@ use crate::chat::{
 impl Applier<'_> {
     /// Whether the log of `account` takes another entry.
     pub(super) const fn has_room(&self, account: &Account) -> bool {
-        account.last_entry - account.trimmed < self.log_max(account)
+        let max = if account.devices == 0 {
+            self.settings.pending_max
+        } else {
+            self.settings.stream_max
+        };
+        account.last_entry - account.trimmed < max
     }
 
     /// Appends to a user's log. The caller stores `account`.

@@ -9,7 +9,6 @@ mod group;
 mod log;
 mod outbox;
 mod receipt;
-mod room;
 mod send;
 mod thread;
 
@@ -99,10 +98,6 @@ impl Applier<'_> {
             Some(command::Command::SetVersion(it)) => {
                 self.meta.version = self.meta.version.max(it.version);
                 Ok(Reply::Versioned(self.meta.version))
-            }
-            Some(command::Command::BeginGeneration(it)) => {
-                self.begin_generation(it.generation);
-                Ok(Reply::Begun)
             }
             Some(command::Command::Fence(it)) => self.fence(&it.sessions)?,
             None => Err(Refused::Malformed {

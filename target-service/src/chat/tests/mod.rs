@@ -6,5 +6,4 @@ mod examples;
 mod groups;
 mod model;
 mod planted;
-mod room;
 mod support;

@@ -270,7 +270,6 @@ fn book(node: u64, incarnation: u64) -> PeerBook {
         node,
         cluster: "c".to_owned(),
         incarnation,
-        origin: String::new(),
     };
     let agreed = BTreeMap::from([("state.outbox_max".to_owned(), "1000".to_owned())]);
     PeerBook::open(own, agreed, Protocols::ALL, Arc::new(SimDisk::new())).unwrap()

@@ -13,7 +13,7 @@ use firedrill_proto::chat::v1::{SnapshotAck, SnapshotChunk, peer_message::Messag
 use self::incoming::is_snapshot;
 pub(super) use self::{incoming::Incoming, outgoing::Outgoing};
 use super::run::Node;
-use crate::{consensus::Malformed, placement};
+use crate::consensus::Malformed;
 
 mod incoming;
 mod outgoing;
@@ -39,9 +39,6 @@ impl Node {
             let held = shards.get(&shard);
             held.is_some_and(|shard| shard.replica.waits_for_snapshot(peer))
         });
-        let map = &self.map;
-        self.outgoing
-            .pace(|shard| placement::active(map, shard).map_or(0, |it| it.bytes_per_second));
         // Whoever waits for its turn is not late. Each turn ends, so this does too.
         for (shard, peer) in self.outgoing.waiting() {
             if let Some(shard) = self.shards.get_mut(&shard) {

@@ -1,6 +1,5 @@
 //! Snapshots on their way to peers: in chunks, a few of them unacknowledged, one snapshot at a time to each peer, and all
-//! of them together within a rate, so that replication is not starved. One that belongs to a throttled operation keeps to
-//! that operation's rate besides, in chunks that are small enough for it to go evenly.
+//! of them together within a rate, so that replication is not starved.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,10 +12,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Chunks to one peer that may be unacknowledged.
 const WINDOW_CHUNKS: usize = 4;
-
-/// Chunks a second of a snapshot with a rate of its own, and the smallest.
-const PACED_CHUNKS: u64 = 10;
-const PACED_CHUNK_MIN: usize = 64;
 
 /// Everything that is being sent.
 #[derive(Debug)]
@@ -45,29 +40,6 @@ struct Transfer {
     sent: usize,
     /// When something was last sent anew or acknowledged.
     moved_at: Duration,
-    /// Its own rate, 0 for none, and the bytes that it may send now.
-    pace: u64,
-    allowance: f64,
-    filled_at: Duration,
-}
-
-impl Transfer {
-    fn chunk(&self, most: usize) -> usize {
-        match self.pace {
-            0 => most,
-            pace => usize::try_from(pace / PACED_CHUNKS)
-                .unwrap_or(most)
-                .clamp(PACED_CHUNK_MIN.min(most), most),
-        }
-    }
-
-    /// Whether its own rate lets another chunk go.
-    fn may_go(&mut self, chunk: usize, now: Duration) -> bool {
-        let passed = now.saturating_sub(self.filled_at).as_secs_f64();
-        self.filled_at = self.filled_at.max(now);
-        self.allowance = (self.allowance + passed * self.pace as f64).min(chunk as f64);
-        self.pace == 0 || self.allowance >= chunk as f64
-    }
 }
 
 impl Outgoing {
@@ -102,21 +74,11 @@ impl Outgoing {
             acknowledged: 0,
             sent: 0,
             moved_at: now,
-            pace: 0,
-            allowance: 0.0,
-            filled_at: now,
         };
         match queue.iter_mut().find(|transfer| transfer.shard == shard) {
             Some(same) if (same.index, same.digest) == (index, digest) => same.head = fresh.head,
             Some(other) => *other = fresh,
             None => queue.push_back(fresh),
-        }
-    }
-
-    /// Sets the rate, in bytes a second, that `pace` gives each shard's snapshots; 0 is none of their own.
-    pub(in crate::node) fn pace(&mut self, pace: impl Fn(u32) -> u64) {
-        for transfer in self.to.values_mut().flatten() {
-            transfer.pace = pace(transfer.shard);
         }
     }
 
@@ -176,16 +138,15 @@ impl Outgoing {
             if now.saturating_sub(transfer.moved_at) >= self.resend_after {
                 transfer.sent = transfer.acknowledged;
             }
-            let chunk = transfer.chunk(self.chunk_bytes);
-            let window = transfer.acknowledged + WINDOW_CHUNKS * chunk;
-            while self.allowance >= chunk as f64 && transfer.may_go(chunk, now) {
+            let window = transfer.acknowledged + WINDOW_CHUNKS * self.chunk_bytes;
+            while self.allowance >= self.chunk_bytes as f64 {
                 // An empty state is one empty chunk.
                 let more = transfer.sent < transfer.data.len() || transfer.data.is_empty();
                 if !more || transfer.sent >= window {
                     break;
                 }
-                let end = transfer.data.len().min(transfer.sent + chunk);
-                let part = SnapshotChunk {
+                let end = transfer.data.len().min(transfer.sent + self.chunk_bytes);
+                let chunk = SnapshotChunk {
                     head: Some(transfer.head.clone()),
                     total: transfer.data.len() as u64,
                     digest: transfer.digest,
@@ -196,10 +157,9 @@ impl Outgoing {
                     transfer.moved_at = now;
                 }
                 self.allowance -= (end - transfer.sent) as f64;
-                transfer.allowance -= (end - transfer.sent) as f64;
                 self.bytes += (end - transfer.sent) as u64;
                 transfer.sent = end;
-                send(peer, transfer.shard, part);
+                send(peer, transfer.shard, chunk);
                 if transfer.data.is_empty() {
                     break;
                 }
@@ -215,21 +175,12 @@ impl Outgoing {
 
     /// Whom the snapshots go to, by (shard, peer).
     pub(in crate::node) fn waiting(&self) -> impl Iterator<Item = (u32, u64)> {
-        // The first of each peer has to move by itself, unless its rate holds it back.
+        // The first of each peer has to move by itself.
         let waits = |(&peer, queue): (&u64, &VecDeque<Transfer>)| {
-            let held = |it: &Transfer| it.pace > 0 && it.sent == it.acknowledged;
-            let shards = queue.iter().enumerate().filter(|(at, it)| *at > 0 || held(it));
-            let shards: Vec<u32> = shards.map(|(_, it)| it.shard).collect();
+            let shards: Vec<u32> = queue.iter().skip(1).map(|it| it.shard).collect();
             shards.into_iter().map(move |shard| (shard, peer))
         };
         self.to.iter().flat_map(waits)
-    }
-
-    /// Bytes of a snapshot of `shard` that `peer` has still to acknowledge, if one is on its way.
-    pub(in crate::node) fn lacking(&self, shard: u32, peer: u64) -> Option<u64> {
-        let mut queue = self.to.get(&peer)?.iter();
-        let transfer = queue.find(|it| it.shard == shard)?;
-        Some((transfer.data.len() - transfer.acknowledged) as u64)
     }
 
     /// Snapshots under way or waiting.
@@ -325,33 +276,6 @@ mod tests {
             assert!(sent as u64 <= ms + 40, "{sent} bytes after {ms} ms");
         }
         assert_eq!((sent, done), (120, BTreeMap::from([(2, 3), (3, 3)])));
-    }
-
-    #[test]
-    fn a_throttled_snapshot_keeps_to_its_own_rate_and_others_do_not_wait_for_it() {
-        let mut outgoing = Outgoing::new(4096, 0, RESEND);
-        outgoing.start(1, message(2, 7, 10_000), Duration::ZERO);
-        outgoing.start(2, message(3, 7, 10_000), Duration::ZERO);
-        outgoing.pace(|shard| if shard == 1 { 2000 } else { 0 });
-        let (mut sent, mut done) = (BTreeMap::<u64, usize>::new(), BTreeMap::new());
-        for ms in (0..8000).step_by(10) {
-            for (peer, shard, chunk) in pumped(&mut outgoing, ms) {
-                *sent.entry(peer).or_default() += chunk.data.len();
-                let received = chunk.offset + chunk.data.len() as u64;
-                assert_eq!(outgoing.lacking(shard, peer), Some(10_000 - chunk.offset));
-                outgoing.acknowledged(peer, shard, &ack(&chunk, received), Duration::from_millis(ms));
-                if received == 10_000 {
-                    done.insert(peer, ms);
-                }
-            }
-            let slow = sent.get(&2).copied().unwrap_or(0) as u64;
-            assert!(slow <= 2 * ms, "{slow} bytes after {ms} ms");
-            if slow < 10_000 {
-                assert_eq!(outgoing.waiting().collect::<Vec<_>>(), [(1, 2)], "it is no stall");
-            }
-        }
-        assert_eq!(done[&3], 0);
-        assert!((5000..5100).contains(&done[&2]), "{done:?}");
     }
 
     #[test]

@@ -30,8 +30,6 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
         founders: Vec::new(),
         bootstrap: true,
         bootstrap_permit: None,
-        backup_dir: None,
-        backup_bytes_per_second: 8 << 20,
         client_listen: at,
         peer_listen: at,
         data_dir: "unused".into(),
@@ -40,7 +38,6 @@ pub(in crate::node) fn config(node: u64, nodes: u64, shards: u32) -> NodeConfig 
         everywhere_up_to: 5,
         epoch: 1,
         seed: 7,
-        session_key: String::new(),
         plant: None,
         timing: Default::default(),
         bounds: Default::default(),
@@ -103,14 +100,10 @@ pub(super) type Task = tokio::task::JoinHandle<Result<(), NodeError>>;
 pub(super) struct Cluster {
     pub(super) configs: BTreeMap<u64, NodeConfig>,
     pub(super) disks: BTreeMap<u64, SimDisk>,
-    /// Where backups go.
-    pub(super) backups: BTreeMap<u64, SimDisk>,
     pub(super) wire: Arc<Wire>,
     pub(super) tasks: BTreeMap<u64, Task>,
     pub(super) clock: Clock,
     pub(super) observer: Option<Arc<dyn Observer>>,
-    /// Of the map that callers have.
-    pub(super) epoch: u64,
 }
 
 impl Cluster {
@@ -118,37 +111,19 @@ impl Cluster {
         let mut cluster = Self {
             configs: BTreeMap::new(),
             disks: BTreeMap::new(),
-            backups: BTreeMap::new(),
             wire: Arc::default(),
             tasks: BTreeMap::new(),
             clock: Clock::new(Arc::new(StoppedWall)),
             observer: None,
-            epoch: 1,
         };
         for node in 1..=nodes {
             let mut config = config(node, nodes, shards);
             change(&mut config);
             cluster.configs.insert(node, config);
             cluster.disks.insert(node, SimDisk::new());
-            cluster.backups.insert(node, SimDisk::new());
         }
         (1..=nodes).for_each(|node| cluster.up(node));
         cluster
-    }
-
-    /// Nodes on disks that are there already, not started yet.
-    pub(super) fn of(configs: BTreeMap<u64, NodeConfig>, disks: BTreeMap<u64, SimDisk>) -> Self {
-        let backups = configs.keys().map(|node| (*node, SimDisk::new())).collect();
-        Self {
-            configs,
-            disks,
-            backups,
-            wire: Arc::default(),
-            tasks: BTreeMap::new(),
-            clock: Clock::new(Arc::new(StoppedWall)),
-            observer: None,
-            epoch: 1,
-        }
     }
 
     pub(super) fn up(&mut self, node: u64) {
@@ -162,7 +137,6 @@ impl Cluster {
         let parts = Parts {
             clock,
             disk: Arc::new(self.disks[&node].attach()),
-            backups: Some(Arc::new(self.backups[&node].attach())),
             transport: Arc::new(transport),
             observer: self.observer.clone(),
             #[cfg(feature = "plants")]
@@ -285,7 +259,7 @@ impl Cluster {
     pub(super) async fn person(&self, phone: &str) -> Person {
         let request = SignUpRequest {
             phone: phone.to_owned(),
-            epoch: self.epoch,
+            epoch: 1,
             code: String::new(),
         };
         let user = self
@@ -297,7 +271,7 @@ impl Cluster {
             let request = OpenSessionRequest {
                 user,
                 device,
-                epoch: self.epoch,
+                epoch: 1,
                 client_nonce: u64::from(device),
             };
             let opened = self
@@ -305,11 +279,7 @@ impl Cluster {
                 .await;
             sessions.insert(device, opened.session);
         }
-        Person {
-            user,
-            sessions,
-            epoch: self.epoch,
-        }
+        Person { user, sessions }
     }
 
     pub(super) async fn send(&self, from: &Person, to: &Person, client_id: u64) -> SendResponse {
@@ -329,7 +299,7 @@ impl Cluster {
             conversation,
             after,
             limit: 0,
-            epoch: self.epoch,
+            epoch: 1,
         };
         self.call(async |node| node.audit(request, patient()).await).await
     }
@@ -357,7 +327,6 @@ impl Cluster {
 pub(super) struct Person {
     pub(super) user: u64,
     pub(super) sessions: BTreeMap<u32, u64>,
-    pub(super) epoch: u64,
 }
 
 impl Person {
@@ -369,7 +338,7 @@ impl Person {
             recipient: to.user,
             client_id,
             body: format!("message {client_id}").into(),
-            epoch: self.epoch,
+            epoch: 1,
             timeout_ms: 0,
             group: 0,
         }
@@ -381,7 +350,7 @@ impl Person {
             conversation: ids::conversation_id(self.user, other.user),
             after: 0,
             limit: 0,
-            epoch: self.epoch,
+            epoch: 1,
             caller: Some(Caller {
                 user: self.user,
                 device: 1,
@@ -397,7 +366,7 @@ impl Person {
             session: self.sessions[&device],
             after,
             incarnation: 0,
-            epoch: self.epoch,
+            epoch: 1,
         }
     }
 }

@@ -1,19 +1,14 @@
 //! Whole nodes, broken in all the ways that they promise to survive.
 
 mod accounts;
-mod backup;
 mod cluster;
 mod groups;
 mod handover;
 mod leaving;
-mod migrations;
 mod moves;
 mod overload;
 #[cfg(feature = "plants")]
 mod plants;
-mod rebuild;
-mod room;
-mod sessions;
 mod snapshots;
 mod storage;
 mod versions;
@@ -277,6 +272,48 @@ async fn a_file_that_names_other_members_than_the_log_is_refused() {
     cluster.configs.insert(1, old);
     cluster.up(1);
     cluster.converge(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_recipient_costs_no_entries_and_is_served_once_it_has_room() {
+    let cluster = Cluster::start(3, 1, |config| config.state.stream_max = 10);
+    let (a, b) = (cluster.person("15550001").await, cluster.person("15550002").await);
+    for id in 1..=25 {
+        cluster.send(&a, &b, id).await;
+    }
+    let last = async || cluster.shard(cluster.leader(0).await, 0).await.unwrap().last_index;
+    let full = cluster.until("ten deliveries", async || {
+        let (shown, _) = cluster.shown(&b, 1, 0).await;
+        (shown.len() == 10).then_some(())
+    });
+    full.await;
+    let before = last().await;
+    cluster.clock.sleep(Duration::from_secs(60)).await;
+    let entries = last().await - before;
+    assert!(entries < 40, "{entries} entries in a minute in which nothing happened");
+    for (sequence, next) in [(10, 20), (20, 25)] {
+        let freed = cluster.clock.now();
+        // The sender's own devices are shown what it sends, and have no room either.
+        for (person, device) in [(&a, 1), (&a, 2), (&b, 1), (&b, 2)] {
+            let acknowledge = AcknowledgeRequest {
+                user: person.user,
+                device,
+                session: person.sessions[&device],
+                sequence,
+                epoch: 1,
+            };
+            cluster
+                .call(async |node| node.acknowledge(acknowledge, patient()).await)
+                .await;
+        }
+        let more = cluster.until("more deliveries", async || {
+            let (shown, _) = cluster.shown(&b, 1, sequence).await;
+            (shown.last()?.sequence == next).then_some(())
+        });
+        more.await;
+        let took = cluster.clock.now() - freed;
+        assert!(took < Duration::from_secs(1), "room was noticed after {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ fn compacting(config: &mut NodeConfig) {
     config.retention.keep_behind = 2;
 }
 
-pub(super) async fn begin(cluster: &Cluster, from: u64, to: u64) -> u64 {
+async fn begin(cluster: &Cluster, from: u64, to: u64) -> u64 {
     let request = MoveReplicaRequest {
         shard: 0,
         from,
@@ -55,7 +55,7 @@ async fn phase(cluster: &Cluster, operation: u64) -> OperationPhase {
     newest.1
 }
 
-pub(super) async fn ended(cluster: &Cluster, operation: u64) -> OperationPhase {
+async fn ended(cluster: &Cluster, operation: u64) -> OperationPhase {
     cluster
         .until("end of the operation", async || {
             let phase = phase(cluster, operation).await;
@@ -77,7 +77,7 @@ pub(super) async fn moved(cluster: &Cluster, from: u64, to: u64) {
 }
 
 /// Waits until each node that is up holds shard 0 or not, as `holders` say, and all that do have the same.
-pub(super) async fn held_by(cluster: &Cluster, holders: &[u64]) {
+async fn held_by(cluster: &Cluster, holders: &[u64]) {
     cluster
         .until("the holders", async || {
             for node in cluster.nodes() {

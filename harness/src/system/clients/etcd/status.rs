@@ -110,7 +110,6 @@ fn translate(answer: &StatusAnswer) -> NodeStatus {
         groups: vec![group],
         backlog: 0,
         placement: None,
-        release: String::new(),
         gauges: gauges.into(),
     }
 }

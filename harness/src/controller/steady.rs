@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
-use super::{ClassProgress, Progress};
-use crate::{base::expr::Expr, history::Class};
+use crate::{
+    base::expr::Expr,
+    history::Class,
+    workload::{ClassProgress, Progress},
+};
 
 /// The stretch that a workload's progress tells of.
-pub const WINDOW: Duration = super::meter::RECENT;
+pub(super) const WINDOW: Duration = crate::workload::RECENT;
 
 /// How one system's load goes, by the system's name.
-pub type Going = (String, Progress);
+pub(super) type Going = (String, Progress);
 
 /// What keeps the progress of the systems from satisfying the conditions, in words; empty when they all hold.
 ///
 /// A condition that names no system holds for each that has traffic of its class. A class without traffic in the last
 /// second satisfies nothing: silence is not success.
 #[must_use]
-pub fn unmet(systems: &[Going], conditions: &[Expr]) -> Vec<String> {
+pub(super) fn unmet(systems: &[Going], conditions: &[Expr]) -> Vec<String> {
     conditions
         .iter()
         .flat_map(|condition| unmet_one(systems, condition))
@@ -59,7 +62,7 @@ fn unmet_one(systems: &[Going], condition: &Expr) -> Vec<String> {
 /// What is said of sessions that were connected before and are not now; none when 99 % of as many are, which is also what
 /// the figure `sessions_back` counts.
 #[must_use]
-pub fn away(before: u64, now: u64) -> Option<String> {
+pub(super) fn away(before: u64, now: u64) -> Option<String> {
     let wanted = before.saturating_mul(99).div_ceil(100);
     (now < wanted).then(|| format!("{now} sessions are connected, {before} were before"))
 }
