@@ -91,8 +91,6 @@ pub(super) struct Run {
     pub(super) clock: RunClock,
     pub(super) recorder: Recorder,
     pub(super) stages: Vec<Stage>,
-    /// How many sessions were connected when the steady state had been reached.
-    pub(super) sessions: u64,
     pub(super) desk: Desk,
 }
 
@@ -117,13 +115,13 @@ pub(super) async fn sequence(run: &mut Run) -> Result<(), Halt> {
 
     run.enter(Phase::WarmUp);
     run.start_load().await?;
-    run.await_steady().await?;
+    let steady = run.await_steady().await?;
 
     run.enter(Phase::Disturb);
     Play::new(run).through().await?;
 
     run.enter(Phase::Settle);
-    run.settle().await?;
+    run.settle(&steady).await?;
 
     run.enter(Phase::Drain);
     run.drain().await?;
@@ -183,20 +181,18 @@ impl Run {
 
     /// Waits until the conditions have held for as long as the plan says. The phase `steady` begins when they first
     /// hold, and all of it fits into `within`; when they did not hold long enough the run goes back to its warm-up, and the
-    /// history takes the stretch that broke off for that.
-    async fn await_steady(&mut self) -> Result<(), Halt> {
+    /// history takes the stretch that broke off for that. Gives how the load went then.
+    async fn await_steady(&mut self) -> Result<Vec<steady::Going>, Halt> {
         let steady = self.plan.steady.clone();
         let deadline = self.clock.now().plus(Duration::from_millis(steady.within_ms));
         let mut since: Option<Nanos> = None;
         loop {
             self.tick().await?;
             let now = self.clock.now();
-            let unmet = steady::unmet(&self.going(), &steady.require);
+            let going = self.going();
+            let unmet = steady::unmet(&going, &steady.require);
             match (unmet.is_empty(), since) {
-                (true, Some(began)) if now.since(began) >= Duration::from_millis(steady.for_ms) => {
-                    self.sessions = self.progress().sessions_connected;
-                    return Ok(());
-                }
+                (true, Some(began)) if now.since(began) >= Duration::from_millis(steady.for_ms) => return Ok(going),
                 (true, Some(_)) => {}
                 (true, None) => {
                     self.enter(Phase::Steady);
@@ -222,7 +218,7 @@ impl Run {
 
     /// Lets the load go on after the last heal until it is steady again for as long as `hold`, with a bound. That replicas
     /// lag or sessions are still away counts as not steady, however well the load of those who are here goes.
-    async fn settle(&mut self) -> Result<(), Halt> {
+    async fn settle(&mut self, before: &[steady::Going]) -> Result<(), Halt> {
         let settle = self.plan.settle;
         let hold = Duration::from_millis(settle.hold_ms);
         let deadline = self.clock.now().plus(Duration::from_millis(settle.within_ms));
@@ -231,7 +227,7 @@ impl Run {
         loop {
             self.tick().await?;
             let now = self.clock.now();
-            let unsettled = self.unsettled();
+            let unsettled = steady::unsettled(before, &self.going(), &self.plan.steady.require, self.redundant());
             since = if unsettled.is_empty() {
                 since.or(Some(now))
             } else {
@@ -252,16 +248,6 @@ impl Run {
                 return Ok(());
             }
         }
-    }
-
-    /// What is not yet as it was before the first fault.
-    fn unsettled(&self) -> Vec<String> {
-        let mut unsettled = steady::unmet(&self.going(), &self.plan.steady.require);
-        if !self.redundant() {
-            unsettled.push("a replica has not caught up".to_owned());
-        }
-        unsettled.extend(steady::away(self.sessions, self.progress().sessions_connected));
-        unsettled
     }
 
     async fn drain(&mut self) -> Result<(), Halt> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     base::expr::Expr,
     history::Class,
+    recovery::back_at,
     workload::{ClassProgress, Progress},
 };
 
@@ -59,12 +60,23 @@ fn unmet_one(systems: &[Going], condition: &Expr) -> Vec<String> {
     complaints.collect()
 }
 
-/// What is said of sessions that were connected before and are not now; none when 99 % of as many are, which is also what
-/// the figure `sessions_back` counts.
+/// What keeps the systems from being as they were `before` the first fault, in words; empty when nothing does. Besides the
+/// conditions: that every replica has caught up, and that the sessions of each system are back, however well the load of
+/// those who are connected goes.
 #[must_use]
-pub(super) fn away(before: u64, now: u64) -> Option<String> {
-    let wanted = before.saturating_mul(99).div_ceil(100);
-    (now < wanted).then(|| format!("{now} sessions are connected, {before} were before"))
+pub(super) fn unsettled(before: &[Going], now: &[Going], conditions: &[Expr], redundant: bool) -> Vec<String> {
+    let mut unsettled = unmet(now, conditions);
+    if !redundant {
+        unsettled.push("a replica has not caught up".to_owned());
+    }
+    let connected = |going: &Progress| usize::try_from(going.sessions_connected).unwrap_or(usize::MAX);
+    for ((name, before), (_, now)) in before.iter().zip(now) {
+        let (before, now) = (connected(before), connected(now));
+        if now < back_at(before) {
+            unsettled.push(format!("{now} of the {before} sessions of {name} are connected"));
+        }
+    }
+    unsettled
 }
 
 /// The figure in its unit: a share, or milliseconds.
@@ -133,12 +145,30 @@ mod tests {
     }
 
     #[test]
-    fn sessions_that_are_away_are_missed_down_to_one_in_a_hundred() {
-        assert_eq!(away(0, 0), None);
-        assert_eq!(away(164, 163), None);
-        assert!(away(164, 162).is_some_and(|said| said.contains("162") && said.contains("164")));
-        assert!(away(1, 0).is_some());
-        assert_eq!(away(10, 200), None);
+    fn sessions_that_are_away_keep_a_system_from_settling_whoever_else_has_more() {
+        let going = |w: u64, t: u64| {
+            let connected = |sessions_connected| Progress {
+                sessions_connected,
+                ..progress(Some(1.0), Some(3.0))
+            };
+            [("w".to_owned(), connected(w)), ("t".to_owned(), connected(t))]
+        };
+        let before = going(164, 100);
+        let said = |now: &[Going]| unsettled(&before, now, &conditions(&["send.success >= 99%"]), true);
+        assert!(said(&before).is_empty());
+        assert!(said(&going(163, 99)).is_empty());
+        assert_eq!(said(&going(162, 200)), ["162 of the 164 sessions of w are connected"]);
+        assert_eq!(said(&going(0, 0)).len(), 2);
+    }
+
+    #[test]
+    fn a_replica_that_lags_and_a_load_that_fails_keep_it_from_settling() {
+        let wanted = conditions(&["send.success >= 99%"]);
+        let well = alone(progress(Some(1.0), Some(3.0)));
+        assert!(unsettled(&well, &well, &wanted, true).is_empty());
+        assert_eq!(unsettled(&well, &well, &wanted, false), ["a replica has not caught up"]);
+        let ill = alone(progress(Some(0.5), Some(3.0)));
+        assert_eq!(unsettled(&well, &ill, &wanted, true).len(), 1);
     }
 
     #[test]

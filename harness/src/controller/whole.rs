@@ -98,7 +98,6 @@ async fn whole(launch: Launch, play: Play) -> Ended {
         clock,
         recorder: recorder.clone(),
         stages: Vec::new(),
-        sessions: 0,
         desk,
     };
     for text in swept {

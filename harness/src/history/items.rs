@@ -87,6 +87,7 @@ pub struct Item {
     /// True when an attempt other than the last was unknown.
     pub retried_after_unknown: bool,
 }
+
 fn served(outcome: Outcome, error: Option<&str>) -> bool {
     outcome == Outcome::Ok || (outcome == Outcome::Failed && is_decision(error))
 }

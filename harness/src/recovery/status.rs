@@ -230,6 +230,12 @@ pub fn sessions_series(system: &SystemView, member: &dyn Fn(u64) -> bool) -> Vec
         .collect()
 }
 
+/// How many of `before` sessions must be open for them to count as back: 99 %.
+#[must_use]
+pub const fn back_at(before: usize) -> usize {
+    before.saturating_mul(99).div_ceil(100)
+}
+
 /// From the heal until 99 % of the sessions that were open before the fault are open again. None when never fewer were.
 pub(super) fn sessions_back(
     said: &Said<'_>,
@@ -250,7 +256,7 @@ pub(super) fn sessions_back(
             SessionChange::Current { .. } | SessionChange::Dozed | SessionChange::Woke => false,
         };
     }
-    let (before, wanted) = (open.clone(), (open.len() * 99).div_ceil(100));
+    let (before, wanted) = (open.clone(), back_at(open.len()));
     let (mut low, mut back) = (false, clock);
     // Devices come back while the load drains, too; the fence is what ends them on purpose.
     let end = said.history.fenced_from();

@@ -127,17 +127,17 @@ pub fn judge_events(header: Header, events: Vec<Event>, torn: Option<&str>) -> J
         .collect();
     let budgets = budgets(&history, &recovery);
     let load = load(&history);
+    let repeated = repeated(&history, recovery.values().flat_map(|it| &it.rows));
     let mut judgement = Judgement {
         history,
         findings,
         recovery,
-        repeated: Vec::new(),
+        repeated,
         budgets,
         load,
         reasons: Vec::new(),
         exits: Vec::new(),
     };
-    judgement.repeated = repeated(&judgement);
     conclude(&mut judgement, torn);
     judgement
 }

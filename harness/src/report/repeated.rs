@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{bars::bar, judgement::Judgement};
+use super::bars::bar;
 use crate::{
     base::order::quantile,
+    history::History,
     recovery::{ALL_CLIENTS, Figure, Row},
 };
 
@@ -92,15 +93,14 @@ impl Repeated {
 
 /// The distributions of a run: of each kind of fault that was done three times or more, for each class that it hit.
 #[must_use]
-pub(super) fn repeated(judgement: &Judgement) -> Vec<Repeated> {
-    let kinds: BTreeMap<&str, &str> = judgement
-        .history
+pub(super) fn repeated<'a>(history: &'a History, rows: impl Iterator<Item = &'a Row>) -> Vec<Repeated> {
+    let kinds: BTreeMap<&str, &str> = history
         .faults
         .iter()
         .map(|fault| (fault.id.as_str(), fault.kind.as_str()))
         .collect();
     let mut groups: BTreeMap<(&str, &str, &'static str), Vec<&Row>> = BTreeMap::new();
-    for row in judgement.rows().filter(|row| row.group == ALL_CLIENTS) {
+    for row in rows.filter(|row| row.group == ALL_CLIENTS) {
         if let Some(kind) = kinds.get(row.fault.as_str()) {
             groups.entry((&row.system, kind, row.class)).or_default().push(row);
         }

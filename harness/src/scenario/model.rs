@@ -133,7 +133,8 @@ pub struct SettleEntry {
     /// How long the band has to hold without a break to count as steady again. 2s unless said.
     #[serde(default = "settle_hold")]
     pub hold: HumanDuration,
-    /// How long that is awaited after the last heal. 30s unless said.
+    /// How long that is awaited after the last heal, and with it that replicas have caught up and 99 % of the sessions that
+    /// were connected before the first step are again. 30s unless said.
     #[serde(default = "settle_within")]
     pub within: HumanDuration,
 }

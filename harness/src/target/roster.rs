@@ -23,6 +23,7 @@ pub struct RosterNode {
     /// Its zone; empty where the system has none.
     pub zone: String,
 }
+
 impl Roster {
     pub(super) fn names(&self) -> Vec<NodeName> {
         self.nodes.iter().map(|node| node.name.clone()).collect()

@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::Shared;
-use super::life::Lasting;
+use super::lasting::Lasting;
 use crate::backend::NodeSignal;
 use crate::base::Nanos;
 use crate::fault::evidence::Evidence;
@@ -22,6 +22,7 @@ pub(super) enum Bite {
     },
     Unproven(String),
 }
+
 impl Shared {
     pub(super) async fn apply(&self, fault: &Lasting) -> Bite {
         let unproven = |error: crate::backend::BackendError| Bite::Unproven(error.to_string());

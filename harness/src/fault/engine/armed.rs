@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::life::Lasting;
+use super::lasting::Lasting;
 use super::{Engine, FaultError, Injection};
 use crate::base::Nanos;
 use crate::fault::aim::{ASK_AGAIN, Words};
@@ -23,6 +23,7 @@ pub struct Armed {
     pub(super) words: Words,
     pub(super) fired: bool,
 }
+
 impl Armed {
     /// Asks once more whom it hits, until `at` or, when that has come, for a moment. What was resolved stays as it is when
     /// the nodes say the same as before, and is resolved anew when they don't.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Shared;
-use super::life::Lasting;
+use super::lasting::Lasting;
 use crate::base::Nanos;
 use crate::fault::scene::Rules;
 use crate::history::FaultChange;
@@ -28,6 +28,7 @@ pub(super) struct Bursts {
     pub(super) unproven: bool,
     pub(super) failed: bool,
 }
+
 impl Shared {
     /// Plays the bursts at instants that are fixed when the first begins. A cancelled flap lifts its burst and ends.
     pub(super) async fn flap(&self, fault: &Lasting, flap: Flapping<'_>) -> Bursts {

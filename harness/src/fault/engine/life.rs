@@ -1,46 +1,21 @@
-//! A fault from the moment it is written down to its end: applied once, undone once, told of each time.
+//! A fault from the moment it is written down to its end: applied once, undone once.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use super::acts::Bite;
 use super::bursts::Flapping;
+use super::lasting::{Lasting, Stage};
 use super::{FaultError, Injection, Shared};
 use crate::backend::journal::{Act, Undo};
 use crate::base::Nanos;
-use crate::fault::evidence::Evidence;
 use crate::fault::nodes::Unhealed;
 use crate::fault::scene::{Action, Resolved};
-use crate::history::{Event, FaultChange, FaultEvent, HarnessEvent, HarnessKind};
+use crate::history::FaultChange;
 
-/// A fault that lasts, or is about to.
-pub(super) struct Lasting {
-    pub(super) id: String,
-    pub(super) kind: &'static str,
-    pub(super) resolved: Resolved,
-    pub(super) needs: Vec<String>,
-    /// From when the oldest word is that it was resolved by, and that says what it takes away.
-    pub(super) aimed: AtomicU64,
-    pub(super) seq: u64,
-    pub(super) expires: Nanos,
-    /// Becomes true when the flap's remaining bursts are not to come.
-    pub(super) cancel: watch::Sender<bool>,
-    /// Held while it is applied and while it is undone.
-    pub(super) stage: tokio::sync::Mutex<Stage>,
-    /// Becomes true when it has ended, by itself or by a heal.
-    pub(super) over: watch::Sender<bool>,
-}
-
-/// How far a fault has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Armed,
-    Applied,
-    Undone,
-}
 impl Shared {
     pub(super) fn active(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Lasting>>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
@@ -226,68 +201,5 @@ impl Shared {
         // A line lost here is undone once more by a sweep, which does no harm.
         let _ = self.journal.done(fault.seq);
         fault.over.send_replace(true);
-    }
-
-    /// Tells of a fault that hits nobody.
-    pub(super) fn tell_of_none(&self, id: &str, kind: &str, asked: Nanos, change: FaultChange) {
-        self.tell((id, kind), (&[], &[]), asked, change);
-    }
-
-    pub(super) fn tell_of(&self, fault: &Lasting, id: &str, change: FaultChange) {
-        let aimed = Nanos(fault.aimed.load(Ordering::Relaxed));
-        self.tell((id, fault.kind), (&fault.resolved.targets, &fault.needs), aimed, change);
-    }
-
-    fn tell(
-        &self,
-        (id, kind): (&str, &str),
-        (targets, needs): (&[String], &[String]),
-        resolved: Nanos,
-        change: FaultChange,
-    ) {
-        self.recorder.record(Event::Fault(FaultEvent {
-            at: self.clock.now(),
-            id: id.to_owned(),
-            kind: kind.to_owned(),
-            system: self.nodes.system.name().to_owned(),
-            targets: targets.to_vec(),
-            needs: needs.to_vec(),
-            resolved: Some(resolved),
-            change,
-        }));
-    }
-
-    /// A fault that hits some of those it names is not the fault that was planned: the run says so, and is no pass.
-    fn tell_left_out(&self, fault: &Lasting) {
-        let left_out = &fault.resolved.left_out;
-        if left_out.is_empty() {
-            return;
-        }
-        self.recorder.record(Event::Harness(HarnessEvent {
-            at: self.clock.now(),
-            kind: HarnessKind::NotTriggered,
-            text: format!(
-                "fault {} hit {} and not {}, which did not run",
-                fault.id,
-                fault.resolved.targets.join(", "),
-                left_out.join(", ")
-            ),
-        }));
-    }
-
-    pub(super) fn tell_installed(&self, fault: &Lasting, id: &str, seen: &Evidence) {
-        let change = FaultChange::Installed {
-            effective: seen.at,
-            evidence: seen.text.clone(),
-        };
-        self.tell_of(fault, id, change);
-    }
-
-    pub(super) fn tell_healed(&self, fault: &Lasting, id: &str, seen: Evidence) {
-        let change = FaultChange::Healed {
-            healed: seen.at,
-            evidence: seen.text,
-        };
-        self.tell_of(fault, id, change);
     }
 }

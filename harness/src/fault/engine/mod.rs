@@ -3,7 +3,9 @@
 mod acts;
 mod armed;
 mod bursts;
+mod lasting;
 mod life;
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -12,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use armed::Armed;
-use life::Lasting;
+use lasting::Lasting;
 
 use super::aim::{ASK_AGAIN, Words};
 use super::counted::Counted;
@@ -32,6 +34,7 @@ use crate::workload::Lever;
 
 /// How long a fault lasts at most, unless said otherwise.
 pub const LEASE: Duration = Duration::from_secs(3600);
+
 /// What an engine needs.
 pub struct EngineParts {
     /// Where the system's nodes run.
@@ -107,6 +110,7 @@ struct Shared {
     /// Faults that are being written to the journal.
     enlisting: watch::Sender<u32>,
 }
+
 /// Whom a fault hits, and what that takes away.
 type Aim = (Resolved, Vec<String>);
 impl Engine {
